@@ -55,8 +55,8 @@ typedef enum tt_status {
     TT_ENOMEM,       /* memory could not be had                                       exit 70 */
     TT_EIO,          /* a file operation failed                                       exit 74 */
     TT_ENOSPC,       /* the disk (or quota) is full                                   exit 74 */
-    TT_ENOTFOUND,    /* a file, key or name does not exist                            exit 66 */
-    TT_EBUSY,        /* in use by another process                                     exit 73 */
+    TT_ENOTFOUND,    /* a file, key or name does not exist                            exit 74 */
+    TT_EBUSY,        /* in use by another process                                     exit 74 */
     TT_ECORRUPT,     /* data fail their own digest or format                          exit 65 */
     TT_EHOSTILE,     /* data are intact but ask for something dangerous               exit 65 */
     TT_EDATA,        /* input data cannot be used (no text, token out of range, ...)  exit 65 */
@@ -69,7 +69,7 @@ typedef enum tt_status {
 } tt_status;
 
 TT_API const char *tt_status_name(tt_status status);
-/* The process exit code that stands for `status` (sysexits.h where it has one). */
+/* The process exit code that stands for `status` (sysexits.h's numbers where it has one). */
 TT_API int tt_status_exit_code(tt_status status);
 
 /* Sets the calling thread's message (what, where, what to do; one line, cut at 1,023 bytes, line

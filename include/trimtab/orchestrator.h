@@ -1,0 +1,304 @@
+/* trimtab/orchestrator.h: steer a training job.
+ *
+ * A job keeps its own loop. The orchestrator tells it which slot to read and which to write, looks
+ * at what the step measured, and decides whether the new state is published:
+ *
+ *     tt_orchestrator_create(&options, &orchestrator);
+ *     tt_orchestrator_start(orchestrator);
+ *     while (tt_orchestrator_step(orchestrator) < steps) {
+ *         tt_step_plan plan;
+ *         tt_step_begin(orchestrator, &plan);          // step, batch position, slots
+ *         ... forward, backward ...
+ *         tt_step_check(orchestrator, &measured, &go); // loss and gradient gates, before the update
+ *         if (go) ... update: read slot plan.read_slot, write slot plan.write_slot ...
+ *         tt_step_end(orchestrator, &measured, &record);
+ *     }
+ *     tt_orchestrator_finish(orchestrator, TT_OK);
+ *
+ * The previous slot is the snapshot: no copy is made, and "zero updates applied" means "not
+ * published". When a gate trips, the plans that follow climb the ladder: the same step once more,
+ * an older state, the next batch instead of this one, stop with a checkpoint.
+ *
+ *   1. what the job provides: the host
+ *   2. what one speed-up provides: the optimization
+ *   3. creating, starting, finishing
+ *   4. the step
+ *   5. gates
+ *   6. files of a run
+ *
+ * One orchestrator belongs to one thread, but for tt_orchestrator_request_stop. Callbacks run on
+ * that thread inside these functions, except `tensor_read`, which the checkpoint thread calls for
+ * a slot that is pinned meanwhile (never written, never recycled).
+ */
+#ifndef TRIMTAB_ORCHESTRATOR_H
+#define TRIMTAB_ORCHESTRATOR_H
+
+#include "base.h"
+#include "config.h"
+#include "store.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tt_orchestrator tt_orchestrator;
+
+#define TT_MAX_SLOTS   8
+#define TT_TENSOR_NAME 128
+
+/* ---- 1. the host -------------------------------------------------------------------------- */
+
+/* One tensor of a slot: what a step changes (parameters, moments, residuals). */
+typedef struct tt_tensor_info {
+    char name[TT_TENSOR_NAME]; /* "params/wte.weight": a path below /tensors in checkpoints */
+    tt_dtype dtype;
+    int rank;
+    int64_t dims[TT_STORE_MAX_RANK];
+} tt_tensor_info;
+
+/* The job's side. The host owns the bytes of its slots, the orchestrator owns which slot means
+ * what. */
+typedef struct tt_host {
+    size_t size; /* sizeof(tt_host) */
+    void *user;
+    /* The tensors of every slot, in graph order: the same for all slots and for the whole run. */
+    size_t (*tensor_count)(void *user);
+    tt_status (*tensor_info)(void *user, size_t index, tt_tensor_info *out);
+    /* Bytes of a slot's tensor, to and from ordinary memory. */
+    tt_status (*tensor_read)(void *user, int slot, size_t index, int64_t offset, void *out,
+                             size_t bytes);
+    tt_status (*tensor_write)(void *user, int slot, size_t index, int64_t offset, const void *data,
+                              size_t bytes);
+    /* After a trip: the first tensor, in graph order, that holds a NaN or an infinity, over all
+     * that is still resident of the failed attempt; "" if none. May be NULL: then the tensor is
+     * named only if the job does it in tt_measurements.first_bad. */
+    tt_status (*locate_nonfinite)(void *user, int read_slot, int write_slot,
+                                  char name[TT_TENSOR_NAME]);
+} tt_host;
+
+/* ---- 2. the optimization ------------------------------------------------------------------ */
+
+/* Values that an optimization asks for, and what they rest on. */
+typedef struct tt_proposal {
+    struct {
+        const char *key;
+        char value[32];
+    } changes[8];
+    size_t change_count;
+    tt_text evidence; /* a JSON object: what was measured; owned by the orchestrator after propose */
+} tt_proposal;
+
+/* One speed-up that the orchestrator may turn on. */
+typedef struct tt_optimization {
+    size_t size;
+    void *user;
+    const char *name; /* "tile" */
+    tt_tier tier;
+    const char *const *keys; /* the parameters that it acts on */
+    size_t key_count;
+    /* Asked at start when one of its keys is `auto`: measure, and say what to use. Not asked when
+     * the journal or the checkpoint already knows: a decision that rests on timing is made once. */
+    tt_status (*propose)(void *user, const tt_config *config, tt_proposal *out);
+    /* Make the job use these values from the next step on. Values are resolved and legal. */
+    tt_status (*apply)(void *user, const tt_config *config);
+} tt_optimization;
+
+/* ---- 3. creating, starting, finishing ----------------------------------------------------- */
+
+/* Where a resumed run goes on from. */
+typedef struct tt_resume {
+    char path[4096]; /* the checkpoint; "" when there is none yet: then from the start */
+    tt_text changes; /* "key: old -> new (origin)\n" for every value that differs from its run's */
+} tt_resume;
+
+/* Before the job builds anything: finds the checkpoint (`how`: "auto" for the newest in
+ * run_directory that verifies, or a path) and gives `config` the values that its run used, but for
+ * those that environment or command line set. TT_ECONFIG names a key that may not change. */
+TT_API tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_config *config,
+                                   const tt_log_sink *log, tt_resume *out);
+TT_API void tt_resume_clear(tt_resume *resume);
+
+typedef struct tt_orchestrator_options {
+    size_t size; /* sizeof(tt_orchestrator_options) */
+    const tt_params *params;   /* with tt_orchestrator_register's and the job's parameters */
+    const tt_config *config;   /* version 1; copied where it changes, borrowed until finish */
+    const tt_host *host;       /* copied */
+    const char *run_directory; /* made if missing; locked while the orchestrator lives */
+    const tt_resume *resume;   /* NULL: a new run, and the folder must not hold one */
+    bool strict;               /* a pinned value that the resolver must move is an error */
+    int64_t batch_sequences;   /* data positions that one step consumes */
+    int64_t warmup_steps;      /* of the learning rate: the gradient gate is wider meanwhile */
+    double initial_loss;       /* what an untrained model scores (ln V); 0 if unknown */
+    const tt_log_sink *log;    /* may be NULL */
+    const tt_clock *clock;     /* NULL: monotonic */
+    const tt_file_ops *files;  /* NULL: POSIX */
+} tt_orchestrator_options;
+
+TT_API void tt_orchestrator_options_init(tt_orchestrator_options *options);
+/* Registers gates.*, snapshot.*, checkpoint.* and run.dir. */
+TT_API tt_status tt_orchestrator_register(tt_params *params);
+
+/* Makes and locks the run folder. TT_EBUSY: another process owns it; TT_EUSAGE: it holds a run
+ * and `resume` is not set; TT_ECONFIG: a limit that cannot hold. */
+TT_API tt_status tt_orchestrator_create(const tt_orchestrator_options *options,
+                                        tt_orchestrator **out);
+/* Without tt_orchestrator_finish: nothing more is saved. NULL is fine. */
+TT_API void tt_orchestrator_destroy(tt_orchestrator *orchestrator);
+/* Before start. The struct is copied, its keys are borrowed. */
+TT_API tt_status tt_orchestrator_add(tt_orchestrator *orchestrator,
+                                     const tt_optimization *optimization);
+/* A fact for the reproducibility record of checkpoints and receipt: `json` is any JSON value. */
+TT_API tt_status tt_orchestrator_note(tt_orchestrator *orchestrator, const char *name,
+                                      const char *json);
+/* Resumes if asked (filling slot 0 by tensor_write, after comparing names, types and shapes; otherwise slot 0 must already hold the initial
+ * state), resolves, asks and applies optimizations, writes resolved.yaml, and for a new run a
+ * checkpoint of step 0, so that there is always a state to go back to. */
+TT_API tt_status tt_orchestrator_start(tt_orchestrator *orchestrator);
+/* Saves the published state (unless that step is already on disk), waits for the writer, writes
+ * receipt.json. `outcome` is how the job ended. Returns the first failure, or `outcome`. */
+TT_API tt_status tt_orchestrator_finish(tt_orchestrator *orchestrator, tt_status outcome);
+
+/* Async-signal-safe and thread-safe: the next tt_step_begin saves and returns TT_EREQUEUE. */
+TT_API void tt_orchestrator_request_stop(tt_orchestrator *orchestrator, int signal_number);
+
+/* Steps published so far. */
+TT_API int64_t tt_orchestrator_step(const tt_orchestrator *orchestrator);
+/* The slot that holds the published state. */
+TT_API int tt_orchestrator_slot(const tt_orchestrator *orchestrator);
+/* The configuration in force; borrowed until the next call that steps. */
+TT_API const tt_config *tt_orchestrator_config(const tt_orchestrator *orchestrator);
+TT_API const char *tt_orchestrator_run_id(const tt_orchestrator *orchestrator);
+/* 1 for a fresh run, one more for each resume and rollback. */
+TT_API int tt_orchestrator_attempt(const tt_orchestrator *orchestrator);
+/* Path of the newest checkpoint that is complete; "" if none. */
+TT_API const char *tt_orchestrator_latest_checkpoint(const tt_orchestrator *orchestrator);
+
+/* ---- 4. the step -------------------------------------------------------------------------- */
+
+typedef enum tt_step_kind {
+    TT_STEP_NORMAL,
+    TT_STEP_RETRY,    /* the same step, state and batch again */
+    TT_STEP_SKIPPING, /* the same step and state, the next batch */
+} tt_step_kind;
+
+typedef struct tt_step_plan {
+    int64_t step;     /* 0-based: the first step is 0 */
+    int64_t position; /* data position of its batch, in sequences */
+    int read_slot, write_slot; /* equal when snapshot.slots is 1 */
+    tt_step_kind kind;
+    bool name_tensors; /* run with probes and report the first bad tensor in first_bad */
+    const tt_config *config;
+} tt_step_plan;
+
+typedef enum tt_metric {
+    TT_METRIC_LOSS,               /* mean cross-entropy, nats */
+    TT_METRIC_GRADIENT_NORM,      /* global L2 norm before clipping */
+    TT_METRIC_GRADIENT_NONFINITE, /* NaN and infinite elements of the gradients */
+    TT_METRIC_UPDATE_NONFINITE,   /* the same of the slot that was written */
+    TT_METRIC_UPDATE_NORM,        /* L2 norm of the parameter change; recorded, no gate */
+    TT_METRIC_LEARNING_RATE,      /* recorded, no gate */
+    TT_METRIC_COUNT
+} tt_metric;
+
+typedef struct tt_measurements {
+    size_t size; /* sizeof(tt_measurements) */
+    double values[TT_METRIC_COUNT];
+    bool present[TT_METRIC_COUNT]; /* zero is a value: presence is explicit */
+    bool updated;                  /* the write slot was written */
+    int64_t tokens;                /* of this step, for the rate */
+    double forward_seconds, backward_seconds, update_seconds;
+    char first_bad[TT_TENSOR_NAME]; /* with name_tensors: the first non-finite tensor, or "" */
+} tt_measurements;
+
+TT_API void tt_measurements_init(tt_measurements *measured);
+TT_API void tt_measurements_set(tt_measurements *measured, tt_metric metric, double value);
+
+typedef enum tt_verdict_kind { TT_PASS, TT_WARN, TT_TRIP } tt_verdict_kind;
+typedef enum tt_action {
+    TT_ACTION_NONE,     /* published */
+    TT_ACTION_RETRY,
+    TT_ACTION_ROLLBACK,
+    TT_ACTION_SKIP,
+    TT_ACTION_STOP,
+} tt_action;
+TT_API const char *tt_action_name(tt_action action);
+
+/* What a gate said. */
+typedef struct tt_gate_decision {
+    tt_verdict_kind verdict;
+    const char *gate;   /* "loss", "gradient_norm", "gradient_finite", "update_finite"; "" on pass */
+    double observed;    /* NaN when missing */
+    double limit;
+    bool missing;       /* armed, and not measured */
+    tt_action action;   /* what follows */
+    char tensor[TT_TENSOR_NAME]; /* the first non-finite tensor, or "" */
+} tt_gate_decision;
+
+/* One line for a person: "loss 10.5 is above its limit 10". */
+TT_API char *tt_gate_describe(const tt_gate_decision *decision, char out[256]);
+
+typedef struct tt_step_record {
+    int64_t step;     /* the step that was attempted */
+    int64_t position;
+    int attempt;
+    double loss, gradient_norm, update_norm, learning_rate;
+    int64_t tokens;
+    double seconds;   /* begin to end */
+    double forward_seconds, backward_seconds, update_seconds;
+    double policy_seconds; /* spent inside the orchestrator, checkpoint waits excluded */
+    bool published;
+    tt_gate_decision decision;
+} tt_step_record;
+
+/* Fills the plan. TT_EREQUEUE after a stop request (saved), TT_EGATE at the end of the ladder
+ * (saved; the message says which gate). A failed periodic checkpoint is a warning, not an error. */
+TT_API tt_status tt_step_begin(tt_orchestrator *orchestrator, tt_step_plan *plan);
+/* Looks at the gates that can be judged before the update. *proceed false: do not update. */
+TT_API tt_status tt_step_check(tt_orchestrator *orchestrator, const tt_measurements *measured,
+                               bool *proceed);
+/* All gates; publishes or prepares what follows. `record` may be NULL. */
+TT_API tt_status tt_step_end(tt_orchestrator *orchestrator, const tt_measurements *measured,
+                             tt_step_record *record);
+/* The record `back` attempts ago (0: the last); NULL beyond the ring of 1,024. */
+TT_API const tt_step_record *tt_orchestrator_record(const tt_orchestrator *orchestrator,
+                                                    size_t back);
+
+/* ---- 5. gates ----------------------------------------------------------------------------- */
+
+/* Arms a gate by hand: from now on its measurement must be there. The loss and gradient gates are
+ * always armed; the update gate is armed by the first step that reports it. */
+typedef struct tt_gate_info {
+    const char *name;
+    bool armed;
+    double minimum, maximum; /* in force now */
+    const char *reason;      /* why these limits: "set by gates.loss.max", "start-up", "default" */
+    int64_t evaluations, trips;
+} tt_gate_info;
+
+TT_API size_t tt_orchestrator_gate_count(const tt_orchestrator *orchestrator);
+TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, size_t index);
+
+/* Totals since the run began, over all attempts. */
+typedef struct tt_run_totals {
+    int64_t published, trips, retries, rollbacks, skips, checkpoints, checkpoint_failures;
+    double policy_seconds, step_seconds;
+} tt_run_totals;
+TT_API tt_run_totals tt_orchestrator_totals(const tt_orchestrator *orchestrator);
+
+/* ---- 6. files of a run --------------------------------------------------------------------
+ *
+ *   lock              held by the owner (its process id inside)
+ *   metrics.jsonl     a line per attempted step and per event; lines of a lower attempt are
+ *                     superseded from the step at which a higher attempt begins
+ *   decisions.jsonl   the journal: appended and synced before a decision takes effect
+ *   resolved.yaml     every parameter with its origin
+ *   receipt.json      how the run ended
+ *   checkpoints/      step-<10 digits>.h5, `latest`
+ *
+ * Inside a checkpoint: /tensors/<host's names>, /meta/config.yaml, /meta/state.json,
+ * /meta/reproducibility.json, /meta/decisions.json. */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,332 @@
+/* Checkpoints: a pinned slot goes to the disk in the background. */
+#include "internal.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGING_BYTES = 4 << 20 };
+
+static void tensor_path(const tt_tensor_info *info, char out[TT_STORE_MAX_NAME])
+{
+    snprintf(out, TT_STORE_MAX_NAME, "/tensors/%s", info->name);
+}
+
+static int64_t tensor_bytes(const tt_tensor_info *info)
+{
+    int64_t bytes = (int64_t)tt_dtype_size(info->dtype);
+    for (int i = 0; i < info->rank; i++) {
+        bytes *= info->dims[i];
+    }
+    return bytes;
+}
+
+/* ---- saving ---- */
+
+static tt_status add_json(tt_store_writer *writer, const char *path, json_t *value)
+{
+    if (!value) {
+        return tt_fail(TT_ENOMEM, "no memory for %s", path);
+    }
+    /* 17 digits: every double reads back as itself. */
+    char *text = json_dumps(value, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+    json_decref(value);
+    if (!text) {
+        return tt_fail(TT_ENOMEM, "no memory for %s", path);
+    }
+    tt_status status = tt_store_writer_add_text(writer, path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+static tt_status collect_line(void *user, const char *line)
+{
+    json_t *record = json_loads(line, 0, NULL);
+    if (record) {
+        json_array_append_new(user, record);
+    }
+    return TT_OK;
+}
+
+static tt_status add_meta(tt_orchestrator *o, tt_store_writer *writer)
+{
+    tt_text yaml;
+    tt_text_init(&yaml);
+    tt_status status = tt_config_write_yaml(o->config, &yaml);
+    if (!status) {
+        status = tt_store_writer_add_text(writer, "/meta/config.yaml", yaml.data, yaml.length);
+    }
+    tt_text_clear(&yaml);
+    if (!status) {
+        status = add_json(writer, "/meta/state.json", tt_state_to_json(o));
+    }
+    if (!status) {
+        status = add_json(writer, "/meta/reproducibility.json", tt_reproducibility_record(o));
+    }
+    if (!status) {
+        json_t *decisions = json_array();
+        status = tt_jsonl_read(o->journal.path, collect_line, decisions);
+        if (status) {
+            json_decref(decisions);
+            return status;
+        }
+        status = add_json(writer, "/meta/decisions.json", decisions);
+    }
+    return status;
+}
+
+static tt_status declare_tensors(tt_orchestrator *o, tt_store_writer *writer)
+{
+    size_t count = o->host.tensor_count(o->host.user);
+    for (size_t i = 0; i < count; i++) {
+        tt_tensor_info info;
+        char path[TT_STORE_MAX_NAME];
+        tt_status status = o->host.tensor_info(o->host.user, i, &info);
+        if (!status) {
+            tensor_path(&info, path);
+            status = tt_store_writer_declare(writer, path, info.dtype, info.rank, info.dims);
+        }
+        if (status) {
+            return status;
+        }
+    }
+    return TT_OK;
+}
+
+static tt_status put_tensors(tt_checkpoint_job *job)
+{
+    const tt_host *host = &job->orchestrator->host;
+    size_t count = host->tensor_count(host->user);
+    for (size_t i = 0; i < count; i++) {
+        tt_tensor_info info;
+        char path[TT_STORE_MAX_NAME];
+        tt_status status = host->tensor_info(host->user, i, &info);
+        int64_t bytes = status ? 0 : tensor_bytes(&info);
+        tensor_path(&info, path);
+        for (int64_t offset = 0; !status && offset < bytes; offset += STAGING_BYTES) {
+            size_t part = bytes - offset < STAGING_BYTES ? (size_t)(bytes - offset) : STAGING_BYTES;
+            status = host->tensor_read(host->user, job->slot, i, offset, job->staging, part);
+            if (!status) {
+                status = tt_store_writer_put(job->writer, path, offset, job->staging, part);
+            }
+        }
+        if (status) {
+            return status;
+        }
+    }
+    return TT_OK;
+}
+
+/* On the checkpoint thread. */
+static tt_status write_checkpoint(void *user)
+{
+    tt_checkpoint_job *job = user;
+    tt_orchestrator *o = job->orchestrator;
+    tt_status status = put_tensors(job);
+    if (!status) {
+        status = tt_store_writer_commit(job->writer, job->digest);
+    }
+    if (!status) {
+        const char *spare[] = {job->name, NULL};
+        status = tt_store_prune(o->folder.checkpoints, o->checkpoint_keep, spare, o->files);
+    }
+    return status;
+}
+
+static void checkpoint_done(tt_orchestrator *o, tt_status status)
+{
+    tt_checkpoint_job *job = &o->job;
+    tt_store_writer_destroy(job->writer);
+    job->writer = NULL;
+    job->active = false;
+    o->slots.slot[job->slot].pinned = false;
+    if (status) {
+        o->totals.checkpoint_failures++;
+        tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:s}", "attempt", o->attempt, "event",
+                                            "checkpoint_failed", "step", (json_int_t)job->step,
+                                            "why", tt_error_message()));
+        return;
+    }
+    o->totals.checkpoints++;
+    o->saved_step = job->step;
+    snprintf(o->latest, sizeof o->latest, "%.*s/%s", TT_PATH_BYTES - 80, o->folder.checkpoints,
+             job->name);
+    memcpy(o->parent_sha256, job->digest, sizeof o->parent_sha256);
+    tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:s}", "attempt", o->attempt, "event",
+                                        "checkpoint", "step", (json_int_t)job->step, "file",
+                                        job->name));
+}
+
+tt_status tt_checkpoint_collect(tt_orchestrator *o, bool wait)
+{
+    if (!o->job.active || (!wait && !tt_worker_finished(o->worker))) {
+        return TT_OK;
+    }
+    tt_status status = tt_worker_wait(o->worker);
+    int64_t step = o->job.step;
+    checkpoint_done(o, status);
+    if (status) {
+        tt_log(o->log, TT_LOG_WARN,
+               "the checkpoint of step %lld was not saved, training goes on: %s", (long long)step,
+               tt_error_message());
+    }
+    return TT_OK;
+}
+
+static tt_status prepare_job(tt_orchestrator *o)
+{
+    tt_checkpoint_job *job = &o->job;
+    job->orchestrator = o;
+    job->slot = o->slots.published;
+    job->step = tt_orchestrator_step(o);
+    snprintf(job->name, sizeof job->name, "step-%010lld.h5", (long long)job->step);
+    if (!job->staging) {
+        job->staging = malloc(STAGING_BYTES);
+        if (!job->staging) {
+            return tt_fail(TT_ENOMEM, "no memory for a staging buffer of %d bytes", STAGING_BYTES);
+        }
+    }
+    tt_store_write_options options = {
+        .size = sizeof options,
+        .directory = o->folder.checkpoints,
+        .name = job->name,
+        .run_id = o->run_id,
+        .step = job->step,
+        .parent_sha256 = o->parent_sha256,
+        .ops = o->files,
+    };
+    tt_status status = tt_store_writer_create(&options, &job->writer);
+    if (!status) {
+        status = declare_tensors(o, job->writer);
+    }
+    if (!status) {
+        status = add_meta(o, job->writer);
+    }
+    if (status) {
+        tt_store_writer_destroy(job->writer);
+        job->writer = NULL;
+    }
+    return status;
+}
+
+tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
+{
+    tt_status status = tt_checkpoint_collect(o, true);
+    if (status || o->saved_step == tt_orchestrator_step(o)) {
+        return status; /* this step is already on disk */
+    }
+    status = prepare_job(o);
+    if (status) {
+        o->totals.checkpoint_failures++;
+    } else {
+        o->job.active = true;
+        o->slots.slot[o->job.slot].pinned = true;
+        if (background) {
+            return tt_worker_start(o->worker, write_checkpoint, &o->job);
+        }
+        status = write_checkpoint(&o->job);
+        checkpoint_done(o, status);
+    }
+    return status;
+}
+
+/* ---- loading ---- */
+
+bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT_PATH_BYTES],
+                           int64_t *step)
+{
+    DIR *folder = opendir(o->folder.checkpoints);
+    if (!folder) {
+        return false;
+    }
+    *step = -1;
+    const struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        long long number = -1;
+        int used = 0;
+        if (sscanf(entry->d_name, "step-%10lld.h5%n", &number, &used) == 1 && used > 0 &&
+            entry->d_name[used] == '\0' && number <= bound && number > *step) {
+            *step = number;
+        }
+    }
+    closedir(folder);
+    snprintf(path, TT_PATH_BYTES, "%.*s/step-%010lld.h5", TT_PATH_BYTES - 80, o->folder.checkpoints,
+             (long long)*step);
+    return *step >= 0;
+}
+
+static tt_status same_tensor(const tt_tensor_info *info, const tt_store_entry *entry,
+                             const char *where)
+{
+    bool same = entry->dtype == info->dtype && entry->rank == info->rank;
+    for (int i = 0; same && i < info->rank; i++) {
+        same = entry->dims[i] == info->dims[i];
+    }
+    if (!same) {
+        return tt_fail(TT_ECONFIG,
+                       "%s: tensor %s has another type or shape than this configuration's model; "
+                       "resume with the configuration that it was saved with",
+                       where, info->name);
+    }
+    return TT_OK;
+}
+
+static tt_status load_tensor(tt_orchestrator *o, const tt_store *store, const char *where,
+                             size_t index, int slot, unsigned char *staging)
+{
+    tt_tensor_info info;
+    char path[TT_STORE_MAX_NAME];
+    tt_status status = o->host.tensor_info(o->host.user, index, &info);
+    if (status) {
+        return status;
+    }
+    tensor_path(&info, path);
+    const tt_store_entry *entry = tt_store_find(store, path);
+    if (!entry) {
+        return tt_fail(
+            TT_ECONFIG,
+            "%s holds no tensor %s; resume with the configuration that it was saved with", where,
+            info.name);
+    }
+    status = same_tensor(&info, entry, where);
+    for (int64_t offset = 0; !status && offset < entry->bytes; offset += STAGING_BYTES) {
+        size_t part =
+            entry->bytes - offset < STAGING_BYTES ? (size_t)(entry->bytes - offset) : STAGING_BYTES;
+        status = tt_store_read(store, entry, offset, staging, part);
+        if (!status) {
+            status = o->host.tensor_write(o->host.user, slot, index, offset, staging, part);
+        }
+    }
+    return status;
+}
+
+tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning)
+{
+    tt_store *store = NULL;
+    tt_text state;
+    tt_text_init(&state);
+    unsigned char *staging = malloc(STAGING_BYTES);
+    tt_status status = staging ? tt_store_open(path, &store)
+                               : tt_fail(TT_ENOMEM, "no memory for a staging buffer");
+    if (!status) {
+        status = tt_store_read_text(store, "/meta/state.json", &state);
+    }
+    size_t count = status ? 0 : o->host.tensor_count(o->host.user);
+    for (size_t i = 0; !status && i < count; i++) {
+        status = load_tensor(o, store, path, i, slot, staging);
+    }
+    if (!status) {
+        status = tt_state_from_json(o, state.data, path, meaning);
+    }
+    if (!status) {
+        memcpy(o->parent_sha256, tt_store_get_header(store)->header_sha256,
+               sizeof o->parent_sha256);
+        o->saved_step = meaning->step;
+        snprintf(o->latest, sizeof o->latest, "%s", path);
+    }
+    tt_store_close(store);
+    tt_text_clear(&state);
+    free(staging);
+    return status;
+}

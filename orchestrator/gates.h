@@ -1,0 +1,66 @@
+/* The gates on one step: loss, gradient norm, finiteness. Pure: state in, decision out, no
+ * allocation, no I/O. An armed gate trips on a missing or non-finite measurement: nothing ever
+ * defaults to passing. */
+#ifndef TRIMTAB_ORCHESTRATOR_GATES_H
+#define TRIMTAB_ORCHESTRATOR_GATES_H
+
+#include "trimtab/orchestrator.h"
+
+/* In the order in which they are judged: the first trip names the decision. */
+typedef enum tt_gate {
+    TT_GATE_LOSS,
+    TT_GATE_GRADIENT_FINITE,
+    TT_GATE_GRADIENT_NORM,
+    TT_GATE_UPDATE_FINITE,
+    TT_GATE_COUNT
+} tt_gate;
+
+enum { TT_LOSS_WINDOW = 20, TT_GRADIENT_WARMUP_STEPS = 100 };
+
+/* The limits of the design; start-up values hold until a run has shown that it is under way. */
+#define TT_LOSS_MIN             1e-8
+#define TT_LOSS_MAX             10.0
+#define TT_GRADIENT_MIN         1e-6
+#define TT_GRADIENT_MAX         10.0
+#define TT_GRADIENT_MAX_STARTUP 100.0
+
+typedef struct tt_gate_limits {
+    double loss_min, loss_max;         /* loss_max used where loss_max_set */
+    double gradient_min, gradient_max; /* likewise */
+    bool loss_max_set, gradient_max_set;
+    double initial_loss;  /* ln V, or 0 */
+    int64_t warmup_steps; /* of the learning rate */
+} tt_gate_limits;
+
+/* What the gates remember; part of every slot's meaning, so that a rollback takes it back too. */
+typedef struct tt_gate_state {
+    int64_t accepted;              /* steps published */
+    double losses[TT_LOSS_WINDOW]; /* ring of the last accepted losses */
+    bool loss_settled;             /* the average of a full window came below the default limit */
+    bool update_armed;             /* the job reports on the slot it writes */
+} tt_gate_state;
+
+typedef struct tt_gate_counts {
+    int64_t evaluations[TT_GATE_COUNT];
+    int64_t trips[TT_GATE_COUNT];
+} tt_gate_counts;
+
+const char *tt_gate_name(tt_gate gate);
+/* The interval in force for a gate, and why; finiteness gates have the interval [0, 0]. */
+void tt_gate_interval(const tt_gate_limits *limits, const tt_gate_state *state, tt_gate gate,
+                      double *minimum, double *maximum, const char **reason);
+bool tt_gate_armed(const tt_gate_state *state, tt_gate gate);
+/* Judges one gate. */
+tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state *state,
+                               tt_gate gate, const tt_measurements *measured);
+/* Judges the gates up to and including `last` in order, returns the first that trips, else a pass;
+ * counts. */
+tt_gate_decision tt_gates_judge(const tt_gate_limits *limits, const tt_gate_state *state,
+                                tt_gate last, const tt_measurements *measured,
+                                tt_gate_counts *counts);
+/* Takes an accepted step into the state. */
+void tt_gates_accept(tt_gate_state *state, const tt_measurements *measured);
+/* Limits that cannot hold: TT_ECONFIG, naming the key. */
+tt_status tt_gate_limits_check(const tt_gate_limits *limits);
+
+#endif

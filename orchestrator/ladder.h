@@ -1,0 +1,28 @@
+/* What follows a trip: retry -> roll back -> skip -> stop. A pure state machine; it knows steps,
+ * not slots. */
+#ifndef TRIMTAB_ORCHESTRATOR_LADDER_H
+#define TRIMTAB_ORCHESTRATOR_LADDER_H
+
+#include "trimtab/orchestrator.h"
+
+/* Rollbacks in a row without a step that was never reached before: two steps that fail in turn
+ * must not send the run back and forth for ever. */
+enum { TT_LADDER_MAX_FRUITLESS = 3 };
+
+typedef struct tt_ladder {
+    int64_t trip_step; /* the step that the ladder stands at; -1: none */
+    tt_action last;    /* the rung taken last at trip_step */
+    int64_t furthest;  /* highest step ever published */
+    int fruitless;     /* rollbacks since `furthest` moved */
+    int64_t rolled_to; /* where the last rollback landed */
+} tt_ladder;
+
+void tt_ladder_init(tt_ladder *ladder, int64_t published);
+/* `can_rollback`: there is a state older than the published one, or another copy of it. */
+tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback);
+/* The rollback that was asked for went back to step `step`. */
+void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step);
+/* Step `step` was published. */
+void tt_ladder_pass(tt_ladder *ladder, int64_t step);
+
+#endif

@@ -1,0 +1,419 @@
+/* Creating, starting and finishing a run. */
+#include "internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+void tt_orchestrator_options_init(tt_orchestrator_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+}
+
+/* ---- create ---- */
+
+static tt_status check_options(const tt_orchestrator_options *options)
+{
+    const tt_host *host = options->host;
+    if (options->size != sizeof *options || !options->params || !options->config || !host ||
+        host->size != sizeof *host || options->batch_sequences < 1) {
+        return tt_fail(TT_EINVAL, "tt_orchestrator_create needs params, config, host and "
+                                  "batch_sequences >= 1, of this version's sizes");
+    }
+    if (!host->tensor_count || !host->tensor_info || !host->tensor_read || !host->tensor_write) {
+        return tt_fail(TT_EINVAL, "the host needs tensor_count, tensor_info, tensor_read and "
+                                  "tensor_write: without them there are no checkpoints");
+    }
+    return TT_OK;
+}
+
+static tt_status new_run_id(char out[40])
+{
+    unsigned char raw[16];
+    if (getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw) {
+        return tt_fail_errno(errno, "cannot draw a run id");
+    }
+    for (size_t i = 0; i < sizeof raw; i++) {
+        snprintf(out + 2 * i, 3, "%02x", raw[i]);
+    }
+    return TT_OK;
+}
+
+static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *options)
+{
+    const tt_config *config = options->config;
+    o->limits = (tt_gate_limits){
+        .loss_min = tt_config_float(config, "gates.loss.min"),
+        .loss_max_set = !tt_config_is_auto(config, "gates.loss.max"),
+        .gradient_min = tt_config_float(config, "gates.grad_norm.min"),
+        .gradient_max_set = !tt_config_is_auto(config, "gates.grad_norm.max"),
+        .initial_loss = options->initial_loss,
+        .warmup_steps = options->warmup_steps,
+    };
+    if (o->limits.loss_max_set) {
+        o->limits.loss_max = tt_config_float(config, "gates.loss.max");
+    }
+    if (o->limits.gradient_max_set) {
+        o->limits.gradient_max = tt_config_float(config, "gates.grad_norm.max");
+    }
+    o->checkpoint_every = tt_config_int(config, "checkpoint.every_steps");
+    o->checkpoint_keep = (int)tt_config_int(config, "checkpoint.keep");
+    tt_slots_init(&o->slots, (int)tt_config_int(config, "snapshot.slots"));
+}
+
+static tt_status open_files(tt_orchestrator *o, const tt_orchestrator_options *options)
+{
+    char path[TT_PATH_BYTES];
+    tt_status status = tt_folder_open(&o->folder, options->run_directory, o->resuming);
+    if (!status) {
+        snprintf(path, sizeof path, "%.*s/decisions.jsonl", TT_PATH_BYTES - 32, o->folder.path);
+        status = tt_jsonl_open(&o->journal, o->files, path);
+    }
+    if (!status) {
+        snprintf(path, sizeof path, "%.*s/metrics.jsonl", TT_PATH_BYTES - 32, o->folder.path);
+        status = tt_jsonl_open(&o->metrics, o->files, path);
+    }
+    return status;
+}
+
+tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orchestrator **out)
+{
+    *out = NULL;
+    tt_status status = check_options(options);
+    if (status) {
+        return status;
+    }
+    tt_orchestrator *o = calloc(1, sizeof *o);
+    if (!o) {
+        return tt_fail(TT_ENOMEM, "no memory for the orchestrator");
+    }
+    o->params = options->params;
+    o->config = options->config;
+    o->host = *options->host;
+    o->log = options->log;
+    o->clock = options->clock ? *options->clock : tt_clock_monotonic();
+    o->files = options->files ? options->files : tt_file_ops_posix();
+    o->batch_sequences = options->batch_sequences;
+    o->strict = options->strict;
+    o->resuming = options->resume != NULL;
+    o->folder.lock_fd = -1;
+    o->journal.fd = -1;
+    o->metrics.fd = -1;
+    o->saved_step = -1;
+    o->notes = json_object();
+    o->events = json_array();
+    tt_format_utc_now(o->started_at);
+    if (options->resume) {
+        snprintf(o->resume_path, sizeof o->resume_path, "%s", options->resume->path);
+        o->resume_changes = strdup(options->resume->changes.data);
+    }
+    read_limits(o, options);
+    status = !o->notes || !o->events || (o->resuming && !o->resume_changes)
+                 ? tt_fail(TT_ENOMEM, "no memory for the orchestrator")
+                 : tt_gate_limits_check(&o->limits);
+    if (!status) {
+        status = new_run_id(o->run_id);
+    }
+    if (!status) {
+        status = open_files(o, options);
+    }
+    if (!status) {
+        status = tt_worker_create(&o->worker);
+    }
+    if (status) {
+        tt_orchestrator_destroy(o);
+        return status;
+    }
+    *out = o;
+    return TT_OK;
+}
+
+void tt_orchestrator_destroy(tt_orchestrator *o)
+{
+    if (!o) {
+        return;
+    }
+    tt_worker_destroy(o->worker);
+    tt_store_writer_destroy(o->job.writer);
+    free(o->job.staging);
+    tt_jsonl_close(&o->journal);
+    tt_jsonl_close(&o->metrics);
+    tt_folder_close(&o->folder);
+    tt_config_destroy(o->derived);
+    json_decref(o->notes);
+    json_decref(o->events);
+    free(o->resume_changes);
+    free(o);
+}
+
+tt_status tt_orchestrator_add(tt_orchestrator *o, const tt_optimization *optimization)
+{
+    if (optimization->size != sizeof *optimization || !optimization->name || !optimization->apply) {
+        return tt_fail(TT_EINVAL, "an optimization needs this version's size, a name and apply");
+    }
+    if (o->started || o->optimization_count == TT_MAX_OPTIMIZATIONS) {
+        return tt_fail(TT_EINVAL, "optimization %s comes %s", optimization->name,
+                       o->started ? "after the start" : "beyond the limit of 16");
+    }
+    for (size_t i = 0; i < optimization->key_count; i++) {
+        if (!tt_params_find(o->params, optimization->keys[i])) {
+            return tt_fail(TT_EINTERNAL, "optimization %s acts on '%s', which is no parameter",
+                           optimization->name, optimization->keys[i]);
+        }
+    }
+    o->optimizations[o->optimization_count++] = *optimization;
+    return TT_OK;
+}
+
+tt_status tt_orchestrator_note(tt_orchestrator *o, const char *name, const char *json)
+{
+    json_error_t error;
+    json_t *value = json_loads(json, JSON_DECODE_ANY, &error);
+    if (!value) {
+        return tt_fail(TT_EINVAL, "the fact '%s' is not JSON: %s", name, error.text);
+    }
+    return json_object_set_new(o->notes, name, value) == 0
+               ? TT_OK
+               : tt_fail(TT_ENOMEM, "no memory for the fact '%s'", name);
+}
+
+/* ---- resume ---- */
+
+tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_config *config,
+                            const tt_log_sink *log, tt_resume *out)
+{
+    memset(out, 0, sizeof *out);
+    tt_text_init(&out->changes);
+    tt_status status = TT_OK;
+    if (strcmp(how, "auto") == 0) {
+        char folder[TT_PATH_BYTES];
+        snprintf(folder, sizeof folder, "%.*s/checkpoints", TT_PATH_BYTES - 32, run_directory);
+        status = tt_store_newest(folder, log, out->path, sizeof out->path);
+        if (status == TT_ENOTFOUND) {
+            out->path[0] = '\0';
+            tt_error_clear();
+            return TT_OK;
+        }
+    } else {
+        snprintf(out->path, sizeof out->path, "%s", how);
+    }
+    tt_store *store = NULL;
+    tt_text yaml;
+    tt_text_init(&yaml);
+    if (!status) {
+        status = tt_store_open(out->path, &store);
+    }
+    if (!status) {
+        status = tt_store_read_text(store, "/meta/config.yaml", &yaml);
+    }
+    if (!status) {
+        status = tt_config_resume_from(config, out->path, yaml.data, yaml.length, &out->changes);
+    }
+    tt_text_clear(&yaml);
+    tt_store_close(store);
+    if (status) {
+        tt_text_clear(&out->changes);
+    }
+    return status;
+}
+
+void tt_resume_clear(tt_resume *resume)
+{
+    tt_text_clear(&resume->changes);
+    resume->path[0] = '\0';
+}
+
+static tt_status load_state(tt_orchestrator *o)
+{
+    tt_slot meaning = {.valid = true};
+    tt_status status = TT_OK;
+    if (o->resuming) {
+        status = tt_journal_replay(o);
+    }
+    if (!status && o->resume_path[0]) {
+        status = tt_checkpoint_load(o, o->resume_path, 0, &meaning);
+        char own[TT_PATH_BYTES];
+        int64_t step;
+        /* A checkpoint of another folder is a start, not something that this run has saved. */
+        if (!status && (!tt_checkpoint_at_most(o, meaning.step, own, &step) ||
+                        step != meaning.step || strcmp(own, o->resume_path) != 0)) {
+            o->saved_step = -1;
+        }
+    }
+    if (!status) {
+        tt_slots_publish(&o->slots, 0, &meaning);
+        tt_ladder_init(&o->ladder, meaning.step);
+        o->attempt++;
+    }
+    return status;
+}
+
+static tt_status announce(tt_orchestrator *o)
+{
+    tt_status status = tt_journal_write(
+        o, json_pack("{s:s, s:i, s:s, s:I, s:s, s:s}", "kind", "start", "attempt", o->attempt,
+                     "run_id", o->run_id, "step", (json_int_t)tt_orchestrator_step(o), "from",
+                     o->resume_path, "changes", o->resume_changes ? o->resume_changes : ""));
+    if (!status && o->resume_changes && o->resume_changes[0]) {
+        tt_log(o->log, TT_LOG_WARN, "resuming with other values than before: %s",
+               o->resume_changes);
+    }
+    tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I}", "attempt", o->attempt, "event",
+                                        o->resuming ? "resume" : "start", "step",
+                                        (json_int_t)tt_orchestrator_step(o)));
+    return status;
+}
+
+static tt_status write_resolved(tt_orchestrator *o)
+{
+    char path[TT_PATH_BYTES];
+    tt_text yaml;
+    tt_text_init(&yaml);
+    snprintf(path, sizeof path, "%.*s/resolved.yaml", TT_PATH_BYTES - 32, o->folder.path);
+    tt_status status = tt_config_write_yaml(o->config, &yaml);
+    if (!status) {
+        status = tt_file_replace(o->files, path, yaml.data, yaml.length);
+    }
+    tt_text_clear(&yaml);
+    return status;
+}
+
+tt_status tt_orchestrator_start(tt_orchestrator *o)
+{
+    if (o->started) {
+        return tt_fail(TT_EINVAL, "tt_orchestrator_start twice");
+    }
+    tt_status status = load_state(o);
+    if (!status) {
+        status = announce(o);
+    }
+    if (!status) {
+        status = tt_orchestrator_resolve(o);
+    }
+    if (!status) {
+        status = write_resolved(o);
+    }
+    if (!status) {
+        status = tt_checkpoint_save(o, false);
+    }
+    o->started = status == TT_OK;
+    return status;
+}
+
+/* ---- finish ---- */
+
+static tt_status write_receipt(tt_orchestrator *o, tt_status outcome, const char *message)
+{
+    const tt_step_record *last = tt_orchestrator_record(o, 0);
+    char path[TT_PATH_BYTES];
+    char now[24];
+    json_t *totals = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "published",
+        (json_int_t)o->totals.published, "trips", (json_int_t)o->totals.trips, "retries",
+        (json_int_t)o->totals.retries, "rollbacks", (json_int_t)o->totals.rollbacks, "skips",
+        (json_int_t)o->totals.skips, "checkpoints", (json_int_t)o->totals.checkpoints,
+        "checkpoint_failures", (json_int_t)o->totals.checkpoint_failures, "policy_seconds",
+        o->totals.policy_seconds, "step_seconds", o->totals.step_seconds);
+    json_t *receipt = json_pack(
+        "{s:i, s:s, s:s, s:s, s:i, s:s, s:i, s:I, s:o, s:s, s:o, s:o}", "schema", 1, "run_id",
+        o->run_id, "outcome", tt_status_name(outcome), "message", message, "exit_code",
+        tt_status_exit_code(outcome), "finished", tt_format_utc_now(now), "attempt", o->attempt,
+        "steps", (json_int_t)tt_orchestrator_step(o), "last_loss",
+        last && isfinite(last->loss) ? json_real(last->loss) : json_null(), "checkpoint", o->latest,
+        "this_attempt", totals, "reproducibility", tt_reproducibility_record(o));
+    char *text = receipt ? json_dumps(receipt, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(receipt);
+    if (!text) {
+        return tt_fail(TT_ENOMEM, "no memory for the receipt");
+    }
+    snprintf(path, sizeof path, "%.*s/receipt.json", TT_PATH_BYTES - 32, o->folder.path);
+    tt_status status = tt_file_replace(o->files, path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+tt_status tt_orchestrator_finish(tt_orchestrator *o, tt_status outcome)
+{
+    char message[1024];
+    snprintf(message, sizeof message, "%s", outcome ? tt_error_message() : "");
+    tt_status status = TT_OK;
+    if (o->started) {
+        status = tt_checkpoint_collect(o, true);
+        if (!status && !o->dirty) {
+            status = tt_checkpoint_save(o, false);
+        }
+    }
+    if (status && !outcome) {
+        snprintf(message, sizeof message, "%s", tt_error_message());
+        outcome = status;
+    }
+    status = write_receipt(o, outcome, message);
+    if (status && !outcome) {
+        return status;
+    }
+    return outcome ? tt_fail(outcome, "%s", message) : TT_OK;
+}
+
+/* ---- questions ---- */
+
+void tt_orchestrator_request_stop(tt_orchestrator *o, int signal_number)
+{
+    atomic_store(&o->stop_signal, signal_number);
+}
+
+int64_t tt_orchestrator_step(const tt_orchestrator *o)
+{
+    return o->slots.slot[o->slots.published].step;
+}
+
+int tt_orchestrator_slot(const tt_orchestrator *o)
+{
+    return o->slots.published;
+}
+
+const tt_config *tt_orchestrator_config(const tt_orchestrator *o)
+{
+    return o->config;
+}
+
+const char *tt_orchestrator_run_id(const tt_orchestrator *o)
+{
+    return o->run_id;
+}
+
+int tt_orchestrator_attempt(const tt_orchestrator *o)
+{
+    return o->attempt;
+}
+
+const char *tt_orchestrator_latest_checkpoint(const tt_orchestrator *o)
+{
+    return o->latest;
+}
+
+size_t tt_orchestrator_gate_count(const tt_orchestrator *o)
+{
+    (void)o;
+    return TT_GATE_COUNT;
+}
+
+tt_gate_info tt_orchestrator_gate(const tt_orchestrator *o, size_t index)
+{
+    tt_gate gate = (tt_gate)index;
+    const tt_gate_state *state = &o->slots.slot[o->slots.published].gates;
+    tt_gate_info info = {.name = tt_gate_name(gate),
+                         .armed = tt_gate_armed(state, gate),
+                         .evaluations = o->gate_counts.evaluations[gate],
+                         .trips = o->gate_counts.trips[gate]};
+    tt_gate_interval(&o->limits, state, gate, &info.minimum, &info.maximum, &info.reason);
+    return info;
+}
+
+tt_run_totals tt_orchestrator_totals(const tt_orchestrator *o)
+{
+    return o->totals;
+}

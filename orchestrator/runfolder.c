@@ -1,0 +1,100 @@
+/* The run folder: made if missing, and locked by its owner. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static tt_status make_folders(const char *path)
+{
+    char partial[TT_PATH_BYTES];
+    size_t length = strlen(path);
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(partial, path, i);
+        partial[i] = '\0';
+        if (mkdir(partial, 0777) != 0 && errno != EEXIST) {
+            return tt_fail_errno(
+                errno, "cannot make the run folder %s; choose another with --run-dir", partial);
+        }
+    }
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        return tt_fail(TT_EIO, "the run folder %s is a file; choose another with --run-dir", path);
+    }
+    return TT_OK;
+}
+
+static tt_status lock_folder(tt_folder *folder)
+{
+    char path[TT_PATH_BYTES + 8];
+    snprintf(path, sizeof path, "%s/lock", folder->path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return tt_fail_errno(errno, "cannot write in the run folder: %s", path);
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        char owner[32] = "";
+        ssize_t got = pread(fd, owner, sizeof owner - 1, 0);
+        owner[got > 0 ? strcspn(owner, "\n") : 0] = '\0';
+        close(fd);
+        return tt_fail(TT_EBUSY,
+                       "the run folder %s is in use by process %s; wait for it, or choose another "
+                       "with --run-dir",
+                       folder->path, owner[0] ? owner : "?");
+    }
+    char pid[32];
+    int length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)length, 0) != length) {
+        int error = errno;
+        close(fd);
+        return tt_fail_errno(error, "cannot write %s", path);
+    }
+    folder->lock_fd = fd;
+    return TT_OK;
+}
+
+tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming)
+{
+    folder->lock_fd = -1;
+    if (!path || !path[0] || strlen(path) >= TT_PATH_BYTES - 32) {
+        return tt_fail(TT_EUSAGE, "the run folder's path is %s",
+                       path && path[0] ? "too long" : "empty; give one with --run-dir");
+    }
+    snprintf(folder->path, sizeof folder->path, "%s", path);
+    snprintf(folder->checkpoints, sizeof folder->checkpoints, "%.*s/checkpoints",
+             TT_PATH_BYTES - 32, path);
+    tt_status status = make_folders(folder->path);
+    if (!status) {
+        status = lock_folder(folder);
+    }
+    if (!status && !resuming && access(folder->checkpoints, F_OK) == 0) {
+        status =
+            tt_fail(TT_EUSAGE,
+                    "%s already holds a run; go on with it by --resume auto, or choose another "
+                    "folder with --run-dir",
+                    folder->path);
+    }
+    if (!status) {
+        status = make_folders(folder->checkpoints);
+    }
+    if (status) {
+        tt_folder_close(folder);
+    }
+    return status;
+}
+
+void tt_folder_close(tt_folder *folder)
+{
+    if (folder->lock_fd >= 0) {
+        close(folder->lock_fd); /* releases the lock */
+        folder->lock_fd = -1;
+    }
+}

@@ -1,0 +1,69 @@
+#include "slots.h"
+
+#include <string.h>
+
+void tt_slots_init(tt_slots *slots, int count)
+{
+    memset(slots, 0, sizeof *slots);
+    slots->count = count;
+}
+
+int tt_slots_choose(const tt_slots *slots)
+{
+    if (slots->count == 1) {
+        return slots->slot[0].pinned ? -1 : 0;
+    }
+    int chosen = -1;
+    for (int i = 0; i < slots->count; i++) {
+        const tt_slot *slot = &slots->slot[i];
+        if (i == slots->published || slot->pinned) {
+            continue;
+        }
+        if (!slot->valid) {
+            return i;
+        }
+        if (chosen < 0 || slot->step < slots->slot[chosen].step) {
+            chosen = i;
+        }
+    }
+    return chosen;
+}
+
+void tt_slots_take(tt_slots *slots, int index)
+{
+    if (slots->count > 1) {
+        slots->slot[index].valid = false;
+    }
+}
+
+void tt_slots_publish(tt_slots *slots, int index, const tt_slot *meaning)
+{
+    bool pinned = slots->slot[index].pinned;
+    slots->slot[index] = *meaning;
+    slots->slot[index].valid = true;
+    slots->slot[index].pinned = pinned;
+    slots->published = index;
+}
+
+int tt_slots_older(const tt_slots *slots)
+{
+    int older = -1;
+    for (int i = 0; i < slots->count; i++) {
+        const tt_slot *slot = &slots->slot[i];
+        if (slot->valid && slot->step < slots->slot[slots->published].step &&
+            (older < 0 || slot->step > slots->slot[older].step)) {
+            older = i;
+        }
+    }
+    return older;
+}
+
+void tt_slots_revert(tt_slots *slots, int index)
+{
+    for (int i = 0; i < slots->count; i++) {
+        if (slots->slot[i].step > slots->slot[index].step) {
+            slots->slot[i].valid = false;
+        }
+    }
+    slots->published = index;
+}
