@@ -1,0 +1,115 @@
+/* A configuration on resume. */
+#include "config/config_internal.h"
+
+#include <string.h>
+
+static bool is_user_source(tt_source source)
+{
+    return source == TT_SOURCE_FILE || source == TT_SOURCE_ENVIRONMENT ||
+           source == TT_SOURCE_COMMAND;
+}
+
+/* What a user gives now for the key, or NULL: the highest of file, environment, command line. */
+static const tt_setting *user_setting(const tt_config *config, size_t index)
+{
+    const tt_settings *settings = &config->of[index];
+    for (size_t i = settings->count; i-- > 0;)
+        if (is_user_source(settings->items[i].source))
+            return &settings->items[i];
+    return NULL;
+}
+
+static void refuse(const tt_param *param, const tt_setting *old, const tt_setting *now,
+                   const char *name, tt_problems *problems)
+{
+    tt_text text;
+    tt_text_init(&text);
+    tt_text_addf(&text, "%s cannot change on resume: ", param->key);
+    tt_value_add(&text, &old->value);
+    tt_text_addf(&text, " in %s, ", name);
+    tt_value_add(&text, &now->value);
+    tt_text_addf(&text, " by %s; take that away, or start a new run", now->origin);
+    tt_problems_add(problems, "%s", text.data);
+    if (text.failed)
+        problems->text.failed = true;
+    tt_text_clear(&text);
+}
+
+/* Compares every key of the checkpoint with what is given now. */
+static void compare(const tt_config *config, const tt_batch *batch, const char *name,
+                    tt_problems *problems, tt_text *changes)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        size_t index = batch->params[i];
+        const tt_param *param = config->params->sorted[index];
+        const tt_setting *old = &batch->settings[i];
+        const tt_setting *now = user_setting(config, index);
+        if (now == NULL || tt_value_equal(&old->value, &now->value))
+            continue;
+        if (param->mutability == TT_MUTABLE_NEVER) {
+            if (!now->value.is_auto)
+                refuse(param, old, now, name, problems);
+            continue;
+        }
+        if (now->source < TT_SOURCE_CHECKPOINT)
+            continue; /* the checkpoint beats the file */
+        tt_text_addf(changes, "%s: ", param->key);
+        tt_value_add(changes, &old->value);
+        tt_text_add(changes, " -> ");
+        tt_value_add(changes, &now->value);
+        tt_text_addf(changes, " (%s)\n", now->origin);
+    }
+}
+
+/* An immutable key given as `auto` stays what the run made of it: the checkpoint's value must win,
+ * so what asked for auto goes. */
+static void drop_auto(tt_config *config, const tt_batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        size_t index = batch->params[i];
+        tt_settings *settings = &config->of[index];
+        size_t kept = 0;
+        for (size_t j = 0; j < settings->count; j++) {
+            tt_setting *setting = &settings->items[j];
+            bool drop = config->params->sorted[index]->mutability == TT_MUTABLE_NEVER &&
+                        setting->source > TT_SOURCE_CHECKPOINT && setting->source < TT_SOURCE_RUN &&
+                        setting->value.is_auto;
+            if (drop)
+                tt_setting_clear(setting);
+            else
+                settings->items[kept++] = *setting;
+        }
+        settings->count = kept;
+    }
+}
+
+tt_status tt_config_resume_from(tt_config *config, const char *name, const char *yaml, size_t bytes,
+                                tt_text *changes)
+{
+    tt_batch batch;
+    tt_problems problems;
+    tt_text found;
+    tt_batch_init(&batch);
+    tt_problems_init(&problems);
+    tt_text_init(&found);
+    tt_status status =
+        tt_yaml_load(config->params, TT_SOURCE_CHECKPOINT, name, yaml, bytes, true, &batch);
+    if (status == TT_OK)
+        compare(config, &batch, name, &problems, &found);
+    tt_status wrong = tt_problems_finish(&problems);
+    if (status == TT_OK)
+        status = wrong;
+    if (status == TT_OK) {
+        drop_auto(config, &batch);
+        status = tt_config_take(config, &batch);
+    }
+    if (status == TT_OK)
+        status = tt_text_check(&found);
+    if (status == TT_OK) {
+        tt_text_add_bytes(changes, found.data, found.length);
+        status = tt_text_check(changes);
+    }
+    tt_text_clear(&found);
+    tt_batch_clear(&batch);
+    return status;
+}
