@@ -1,0 +1,305 @@
+/* trimtab/kernels.h: tensors, operations and devices; nothing here knows of models.
+ *
+ *   1. contexts (device, threads, tensor memory)
+ *   2. operations: one argument struct each
+ *   3. variants: which implementation of an operation runs
+ *   4. tiles and the tuner
+ *
+ * Tensor memory is opaque: it comes from tt_tensor_alloc, and only operations and the explicit
+ * copies below touch its bytes. Row-major throughout; the last index is contiguous. Every
+ * operation is reached through tt_op_run, so that a variant is one row of kernels/variants.def.
+ */
+#ifndef TRIMTAB_KERNELS_H
+#define TRIMTAB_KERNELS_H
+
+#include "base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- 1. contexts -------------------------------------------------------------------------- */
+
+typedef struct tt_context tt_context;
+
+typedef struct tt_context_options {
+    size_t size;           /* sizeof(tt_context_options) */
+    int threads;           /* 0: tt_threads_available() */
+    tt_dtype dtype;        /* TT_F32, or TT_F64 to check gradients */
+    size_t tensor_bytes;   /* capacity of the context's tensor arena */
+    tt_memory_hook hook;   /* counts tensor memory; may be NULL */
+    void *hook_user;
+    bool guard;            /* keep tensor memory PROT_NONE outside operations and copies (tests) */
+} tt_context_options;
+
+TT_API void tt_context_options_init(tt_context_options *options);
+/* Starts with the best variant that this machine has for every operation. */
+TT_API tt_status tt_context_create(const tt_context_options *options, tt_context **out);
+TT_API void tt_context_destroy(tt_context *context);
+TT_API int tt_context_threads(const tt_context *context);
+TT_API tt_dtype tt_context_dtype(const tt_context *context);
+
+/* Zeroed, 64-byte aligned tensor memory; freed with the context. TT_ENOMEM names the bytes. */
+TT_API tt_status tt_tensor_alloc(tt_context *context, size_t bytes, void **out);
+TT_API size_t tt_tensor_bytes_used(const tt_context *context);
+/* Copies between ordinary and tensor memory. May be called from any thread on tensors that no
+ * running operation writes. */
+TT_API tt_status tt_tensor_write(tt_context *context, void *tensor, const void *host, size_t bytes);
+TT_API tt_status tt_tensor_read(tt_context *context, void *host, const void *tensor, size_t bytes);
+TT_API tt_status tt_tensor_copy(tt_context *context, void *to, const void *from, size_t bytes);
+TT_API tt_status tt_tensor_zero(tt_context *context, void *tensor, size_t bytes);
+
+/* ---- 2. operations ------------------------------------------------------------------------ */
+
+/* "real" below is the context's dtype. Shapes are in elements. Sizes of 0 are legal no-ops.
+ * Tensors do not overlap unless said. "+=" accumulates into what is there. */
+
+/* y[m,n] = x[m,k] w[n,k]^T + bias[n]. bias may be NULL. */
+typedef struct tt_linear_forward_args {
+    int64_t m, n, k;
+    const void *x, *w, *bias;
+    void *y;
+} tt_linear_forward_args;
+
+/* dx[m,k] = dy[m,n] w[n,k]; += if accumulate. */
+typedef struct tt_linear_dgrad_args {
+    int64_t m, n, k;
+    const void *dy, *w;
+    void *dx;
+    bool accumulate;
+} tt_linear_dgrad_args;
+
+/* dw[n,k] += dy[m,n]^T x[m,k];  dbias[n] += column sums of dy (dbias may be NULL). Rows are added
+ * strictly in order 0..m-1, so that microbatches add up to the same bits as one batch. */
+typedef struct tt_linear_wgrad_args {
+    int64_t m, n, k;
+    const void *dy, *x;
+    void *dw, *dbias;
+} tt_linear_wgrad_args;
+
+/* out[b*t, c] = wte[tokens[b,t], :] + wpe[position + t, :]. tokens int32 in [0, vocab), in tensor
+ * memory. */
+typedef struct tt_embedding_forward_args {
+    int64_t batch, time, channels, position;
+    const void *tokens, *wte, *wpe;
+    void *out;
+} tt_embedding_forward_args;
+
+/* dwte[tokens] += dout, dwpe[t] += dout (position 0), rows in order. */
+typedef struct tt_embedding_backward_args {
+    int64_t batch, time, channels;
+    const void *tokens, *dout;
+    void *dwte, *dwpe;
+} tt_embedding_backward_args;
+
+/* y = (x - mean) * rstd * gamma + beta over rows of `channels`; mean[rows], rstd[rows] are kept
+ * for backward (Ba et al. 2016; eps 1e-5). */
+typedef struct tt_layernorm_forward_args {
+    int64_t rows, channels;
+    const void *x, *gamma, *beta;
+    void *y, *mean, *rstd;
+} tt_layernorm_forward_args;
+
+/* dx += ...; dgamma[channels] += ..., dbeta[channels] += ... (rows in order). */
+typedef struct tt_layernorm_backward_args {
+    int64_t rows, channels;
+    const void *dy, *x, *gamma, *mean, *rstd;
+    void *dx, *dgamma, *dbeta;
+} tt_layernorm_backward_args;
+
+/* Causal multi-head self-attention. qkv[batch,time,3*channels] holds q, k, v side by side, each
+ * split into `heads` of channels/heads. Scores are scaled by 1/sqrt(head size). No time x time
+ * matrix is kept: lse[batch,heads,time] is the log-sum-exp of each row of scores. */
+typedef struct tt_attention_forward_args {
+    int64_t batch, time, heads, channels;
+    const void *qkv;
+    void *out, *lse;
+} tt_attention_forward_args;
+
+/* dqkv[batch,time,3*channels] is overwritten. */
+typedef struct tt_attention_backward_args {
+    int64_t batch, time, heads, channels;
+    const void *qkv, *out, *lse, *dout;
+    void *dqkv;
+} tt_attention_backward_args;
+
+/* Attention of `count` new queries at positions position..position+count-1 of one sequence over
+ * keys and values [.., channels] that a KV store already holds up to and including the new ones.
+ * q has row stride q_stride elements. out[count, channels]. */
+typedef struct tt_attention_cached_args {
+    int64_t count, position, heads, channels, q_stride;
+    const void *q, *keys, *values;
+    void *out;
+} tt_attention_cached_args;
+
+/* GELU, tanh form (Hendrycks & Gimpel 2016; GPT-2). y[n]. */
+typedef struct tt_gelu_forward_args {
+    int64_t n;
+    const void *x;
+    void *y;
+} tt_gelu_forward_args;
+
+/* dx[n] = dy * gelu'(x); dx may be dy. */
+typedef struct tt_gelu_backward_args {
+    int64_t n;
+    const void *x, *dy;
+    void *dx;
+} tt_gelu_backward_args;
+
+/* out[n] = a + b; out may be a or b. */
+typedef struct tt_add_args {
+    int64_t n;
+    const void *a, *b;
+    void *out;
+} tt_add_args;
+
+/* Row-wise softmax cross-entropy: losses[r] = -log softmax(logits[r])[targets[r]]; with
+ * dlogits != NULL also dlogits = (softmax - onehot) * scale (dlogits may be logits).
+ * targets int32. */
+typedef struct tt_softmax_xent_args {
+    int64_t rows, vocab;
+    const void *logits, *targets;
+    void *losses, *dlogits;
+    double scale;
+} tt_softmax_xent_args;
+
+/* What one pass over a tensor found; in ordinary memory. */
+typedef struct tt_tensor_stats {
+    double sum_squares;  /* float64, fixed order: the same for every thread count */
+    uint64_t nonfinite;  /* NaN and infinite elements */
+    double sum;          /* float64, in order */
+} tt_tensor_stats;
+
+typedef struct tt_stats_args {
+    int64_t n;
+    const void *x;
+    tt_tensor_stats *out;
+} tt_stats_args;
+
+/* Scalars of one optimizer step, in backend memory on a device (so that a captured step never
+ * needs re-capture for them); a plain struct on the CPU. */
+typedef struct tt_step_scalars {
+    double learning_rate;
+    double beta1, beta2, epsilon;
+    double bias_correction1, bias_correction2; /* 1 - beta^t */
+    double gradient_scale;                     /* clipping factor, <= 1 */
+} tt_step_scalars;
+
+/* What the optimizer's pass over the next slot found. */
+typedef struct tt_verdict {
+    uint64_t nonfinite;     /* in parameters and moments of the next slot */
+    double update_squares;  /* sum of (p' - p)^2, fixed order */
+    double param_squares;   /* sum of p'^2, fixed order */
+} tt_verdict;
+
+/* AdamW (Loshchilov & Hutter 2019, decoupled decay): reads p, m, v, g of n elements, writes the
+ * next slot's p, m, v (which may be the same tensors) and adds to *verdict. v is stored as the
+ * second moment itself. */
+typedef struct tt_adamw_args {
+    int64_t n;
+    const void *p, *m, *v, *g;
+    void *p_next, *m_next, *v_next;
+    double weight_decay;
+    const tt_step_scalars *scalars;
+    tt_verdict *verdict;
+} tt_adamw_args;
+
+/* kernels/ops.def: one row per operation. */
+typedef enum tt_op {
+#define TT_OP(id, name, args) TT_OP_##id,
+#include "kernels_ops.def"
+#undef TT_OP
+    TT_OP_COUNT
+} tt_op;
+
+TT_API const char *tt_op_name(tt_op op);
+/* Runs the context's chosen variant. `args` points to the operation's own argument struct. */
+TT_API tt_status tt_op_run(tt_context *context, tt_op op, const void *args);
+
+/* ---- 3. variants -------------------------------------------------------------------------- */
+
+/* What a variant promises about its bits (a run states the class it accepts):
+ *   exact       equal for any tile, thread count and batch split
+ *   repeatable  equal from run to run
+ *   fast        no promise */
+typedef enum tt_numerics { TT_NUMERICS_EXACT = 1, TT_NUMERICS_REPEATABLE, TT_NUMERICS_FAST } tt_numerics;
+
+/* Instruction sets, by CPUID feature bits (never by CPU model); the x86-64 psABI levels. */
+typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4 } tt_isa;
+
+TT_API const char *tt_isa_name(tt_isa isa);
+TT_API bool tt_isa_available(tt_isa isa);
+
+typedef struct tt_variant_info {
+    tt_op op;
+    const char *name; /* "reference", "blocked_v3", ... unique within (op, dtype) */
+    tt_dtype dtype;
+    tt_isa isa;
+    tt_numerics numerics;
+    bool tiled; /* the context's tile matters to it */
+} tt_variant_info;
+
+TT_API size_t tt_variant_count(void);
+TT_API const tt_variant_info *tt_variant_at(size_t index);
+/* The variant that `context` now runs for `op`. */
+TT_API const tt_variant_info *tt_context_variant(const tt_context *context, tt_op op);
+/* Forces a variant by name. TT_ENOTFOUND names those there are; TT_EUNSUPPORTED when the machine
+ * lacks its instruction set. */
+TT_API tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name);
+/* The same for every operation that has a variant so named (the others keep theirs);
+ * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has. */
+TT_API tt_status tt_context_set_variants(tt_context *context, const char *name);
+
+/* ---- 4. tiles and the tuner --------------------------------------------------------------- */
+
+/* Cache block of the tiled matrix products: a power of two from 16 to 512 each. */
+typedef struct tt_tile {
+    int m, n, k;
+} tt_tile;
+
+#define TT_TILE_MIN 16
+#define TT_TILE_MAX 512
+
+TT_API tt_tile tt_context_tile(const tt_context *context);
+TT_API tt_status tt_context_set_tile(tt_context *context, tt_tile tile);
+
+/* One matrix product that a run executes: op is LINEAR_FORWARD, _DGRAD or _WGRAD. */
+typedef struct tt_gemm_shape {
+    tt_op op;
+    int64_t m, n, k;
+    int count; /* times per step */
+} tt_gemm_shape;
+
+typedef struct tt_tune_candidate {
+    tt_tile tile;
+    bool conforms;      /* false: never timed */
+    bool timed;         /* false: the budget ran out before it */
+    double seconds;     /* per step: sum over shapes of count x median */
+    double error;       /* worst of its conformance checks, as a share of the bound */
+} tt_tune_candidate;
+
+typedef struct tt_tune_options {
+    size_t size;
+    const tt_gemm_shape *shapes;
+    size_t shape_count;
+    const tt_tile *candidates; /* the first is the incumbent */
+    size_t candidate_count;
+    double budget_seconds; /* no new candidate is timed after it; the incumbent always is */
+    double tie_band;       /* within this share of the best, the candidate listed first wins */
+    int repetitions;       /* timings per shape; the median counts */
+    const tt_clock *clock; /* NULL: monotonic */
+} tt_tune_options;
+
+TT_API void tt_tune_options_init(tt_tune_options *options);
+/* detect_and_tune for the tile: every candidate first proves itself (private poisoned output,
+ * compared with a float64 reference on two tiles + remainder with full k; at the real shape a
+ * Freivalds check and 64 sampled outputs; bounds from dtype and k), is timed only if it conforms,
+ * and the fastest within the tie band is chosen. results[candidate_count] is filled; *chosen is
+ * an index into it. Leaves the context's tile as it was. */
+TT_API tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
+                              tt_tune_candidate *results, size_t *chosen);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,79 @@
+/* kernels/blocked/gemm.h: packing and the register microkernel, after Goto & van de Geijn,
+ * "Anatomy of high-performance matrix multiplication" (TOMS 2008) and BLIS (Van Zee & van de Geijn,
+ * TOMS 2015). Every element of a product is one chain of multiply-adds in the order of k, started
+ * from what stands in C, the bias or zero: so no blocking changes its bits. */
+#ifndef TT_BLOCKED_GEMM_H
+#define TT_BLOCKED_GEMM_H
+
+#include "simd.h"
+
+/* a(i, p) = data[i * row + p * column]; one of the two strides is 1. */
+typedef struct tt_operand {
+    const float *data;
+    int64_t row, column;
+} tt_operand;
+
+/* In-register transposition of TT_LANES x TT_LANES: log2(TT_LANES) perfect shuffles. */
+#if TT_LANES == 16
+#define TT_ZIP_LOW(a, b)                                                                           \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define TT_ZIP_HIGH(a, b)                                                                          \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define TT_LOG2_LANES 4
+#elif TT_LANES == 8
+#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define TT_LOG2_LANES     3
+#else
+#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define TT_LOG2_LANES     2
+#endif
+
+TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
+{
+    tt_vf t[TT_LANES];
+#pragma GCC unroll 4
+    for (int stage = 0; stage < TT_LOG2_LANES; stage++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < TT_LANES / 2; i++) {
+            t[2 * i] = TT_ZIP_LOW(v[i], v[i + TT_LANES / 2]);
+            t[2 * i + 1] = TT_ZIP_HIGH(v[i], v[i + TT_LANES / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < TT_LANES; i++)
+            v[i] = t[i];
+    }
+}
+
+/* Floats that tt_pack_a and tt_pack_b write for a block. */
+#define TT_PACKED_A(rows, k)    (((rows) + TT_MR - 1) / TT_MR * TT_MR * (k) + TT_LANES)
+#define TT_PACKED_B(k, columns) (((columns) + TT_NR - 1) / TT_NR * TT_NR * (k))
+
+/* Panels of TT_MR rows, [k][TT_MR] each; missing rows are zero. */
+void TT_BLOCKED(tt_pack_a)(float *to, int64_t rows, int64_t k, tt_operand a);
+/* Panels of TT_NR columns, [k][TT_NR] each; b(p, j), missing columns are zero. */
+void TT_BLOCKED(tt_pack_b)(float *to, int64_t k, int64_t columns, tt_operand b);
+
+/* Where a product starts from: element (i, j) is data[i * row + j]. */
+typedef struct tt_start {
+    const float *data;
+    int64_t row; /* 0: the same for every row */
+} tt_start;
+
+#define TT_ZERO_START ((tt_start){TT_BLOCKED(tt_zeros), 0})
+extern const float TT_BLOCKED(tt_zeros)[TT_NR];
+
+/* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
+ * b is a packed panel: TT_NR columns, of which `columns` count. */
+void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
+                          float *c, int64_t c_row, tt_start start);
+/* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
+#define TT_A_ROW 96
+void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,
+                               const float *b, float *c, int64_t c_row, tt_start start);
+/* The same with a(i, p) = a[p * TT_A_ROW + i]: its transpose. */
+void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const float *a,
+                                  const float *b, float *c, int64_t c_row, tt_start start);
+
+#endif

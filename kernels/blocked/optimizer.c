@@ -1,0 +1,194 @@
+/* AdamW and tensor statistics: one pass over memory, sums of TT_SUM_BLOCK elements in float64,
+ * combined in order.
+ *
+ * What AdamW writes into another slot is not read again in this step, so from exec->stream_bytes
+ * on it goes past the caches: a plain store would first read the line (28 bytes per element become
+ * 40). Smaller tensors and updates in place are better off in the cache. */
+#include <omp.h>
+
+#include "simd.h"
+
+enum { GRAIN_BLOCKS = 4 }; /* blocks that pay for a thread */
+
+/* Runs body(block) for all blocks, in rounds of TT_SUM_ROUND, and adds the partial sums up. */
+typedef tt_partial (*block_fn)(const void *body, int64_t begin, int64_t end);
+
+static tt_partial sum_blocks(const tt_exec *exec, int64_t n, block_fn run, const void *body)
+{
+    tt_partial total = {0, 0, 0};
+    for (int64_t round = 0; round < n; round += (int64_t)TT_SUM_ROUND * TT_SUM_BLOCK) {
+        int64_t left = (n - round + TT_SUM_BLOCK - 1) / TT_SUM_BLOCK;
+        int64_t blocks = tt_min64(TT_SUM_ROUND, left);
+        int threads = tt_threads_for(exec, blocks, GRAIN_BLOCKS);
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+        for (int64_t block = 0; block < blocks; block++) {
+            int64_t begin = round + block * TT_SUM_BLOCK;
+            exec->partials[block] = run(body, begin, tt_min64(n, begin + TT_SUM_BLOCK));
+        }
+        for (int64_t block = 0; block < blocks; block++) {
+            total.a += exec->partials[block].a;
+            total.b += exec->partials[block].b;
+            total.count += exec->partials[block].count;
+        }
+    }
+    return total;
+}
+
+TT_INLINE uint64_t count_lanes(tt_vi mask)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < TT_LANES; i++)
+        sum -= mask[i];
+    return (uint64_t)sum;
+}
+
+static tt_partial stats_block(const void *body, int64_t begin, int64_t end)
+{
+    const float *x = body;
+    tt_vd squares_low = {0}, squares_high = {0}, sum_low = {0}, sum_high = {0};
+    tt_vi nonfinite = {0};
+    for (int64_t i = begin; i < end; i += TT_LANES) {
+        int64_t here = tt_min64(TT_LANES, end - i);
+        tt_vf v = here == TT_LANES ? tt_vload(x + i) : tt_vload_part(x + i, here, 0);
+        tt_vd low = tt_vwiden_low(v), high = tt_vwiden_high(v);
+        nonfinite += tt_vnonfinite(v);
+        squares_low += low * low;
+        squares_high += high * high;
+        sum_low += low;
+        sum_high += high;
+    }
+    return (tt_partial){tt_vsum_double(squares_low + squares_high),
+                        tt_vsum_double(sum_low + sum_high), count_lanes(nonfinite)};
+}
+
+tt_status TT_BLOCKED(tt_stats_f32)(const tt_exec *exec, const void *args)
+{
+    const tt_stats_args *g = args;
+    tt_partial total = sum_blocks(exec, g->n, stats_block, g->x);
+    *g->out = (tt_tensor_stats){total.a, total.count, total.b};
+    return TT_OK;
+}
+
+typedef struct adamw_body {
+    const float *p, *m, *v, *g;
+    float *p_next, *m_next, *v_next;
+    float gradient_scale, beta1, beta2, one_less_beta1, one_less_beta2;
+    float inverse_correction1, inverse_correction2, epsilon, learning_rate, decay;
+    bool stream;
+} adamw_body;
+
+typedef struct adamw_lanes {
+    tt_vf p, m, v;
+} adamw_lanes;
+
+TT_INLINE adamw_lanes adamw_step(const adamw_body *body, adamw_lanes old, tt_vf g)
+{
+    g = g * body->gradient_scale;
+    tt_vf m = body->beta1 * old.m + body->one_less_beta1 * g;
+    tt_vf v = body->beta2 * old.v + body->one_less_beta2 * (g * g);
+    tt_vf denominator = tt_vsqrt(v * body->inverse_correction2) + body->epsilon;
+    tt_vf update = m * body->inverse_correction1 / denominator + body->decay * old.p;
+    return (adamw_lanes){old.p - body->learning_rate * update, m, v};
+}
+
+typedef struct adamw_sums {
+    tt_vd update_low, update_high, param_low, param_high;
+    tt_vi nonfinite;
+} adamw_sums;
+
+TT_INLINE void adamw_count(adamw_sums *sums, adamw_lanes old, adamw_lanes next)
+{
+    tt_vf change = next.p - old.p;
+    tt_vd low = tt_vwiden_low(change), high = tt_vwiden_high(change);
+    sums->update_low += low * low;
+    sums->update_high += high * high;
+    low = tt_vwiden_low(next.p);
+    high = tt_vwiden_high(next.p);
+    sums->param_low += low * low;
+    sums->param_high += high * high;
+    sums->nonfinite += tt_vnonfinite(next.p) + tt_vnonfinite(next.m) + tt_vnonfinite(next.v);
+}
+
+/* The lanes past the end compute with v = 1 (a harmless division) and are not counted. */
+TT_INLINE void adamw_tail(const adamw_body *body, int64_t i, int64_t here, adamw_sums *sums)
+{
+    adamw_lanes old = {tt_vload_part(body->p + i, here, 0), tt_vload_part(body->m + i, here, 0),
+                       tt_vload_part(body->v + i, here, 1)};
+    adamw_lanes next = adamw_step(body, old, tt_vload_part(body->g + i, here, 0));
+    tt_vstore_part(body->p_next + i, next.p, here);
+    tt_vstore_part(body->m_next + i, next.m, here);
+    tt_vstore_part(body->v_next + i, next.v, here);
+    for (int64_t lane = here; lane < TT_LANES; lane++)
+        next.p[lane] = next.m[lane] = next.v[lane] = 0;
+    adamw_count(sums, old, next);
+}
+
+TT_INLINE tt_partial adamw_range(const adamw_body *body, int64_t i, int64_t end, bool stream)
+{
+    adamw_sums sums = {{0}, {0}, {0}, {0}, {0}};
+    for (; i + TT_LANES <= end; i += TT_LANES) {
+        adamw_lanes old = {tt_vload(body->p + i), tt_vload(body->m + i), tt_vload(body->v + i)};
+        adamw_lanes next = adamw_step(body, old, tt_vload(body->g + i));
+        if (stream) {
+            tt_vstream(body->p_next + i, next.p);
+            tt_vstream(body->m_next + i, next.m);
+            tt_vstream(body->v_next + i, next.v);
+        } else {
+            tt_vstore(body->p_next + i, next.p);
+            tt_vstore(body->m_next + i, next.m);
+            tt_vstore(body->v_next + i, next.v);
+        }
+        adamw_count(&sums, old, next);
+    }
+    if (i < end)
+        adamw_tail(body, i, end - i, &sums);
+    if (stream)
+        tt_vstream_fence();
+    return (tt_partial){tt_vsum_double(sums.update_low + sums.update_high),
+                        tt_vsum_double(sums.param_low + sums.param_high),
+                        count_lanes(sums.nonfinite)};
+}
+
+static tt_partial adamw_block(const void *data, int64_t begin, int64_t end)
+{
+    const adamw_body *body = data;
+    return body->stream ? adamw_range(body, begin, end, true)
+                        : adamw_range(body, begin, end, false);
+}
+
+static bool streams(const tt_exec *exec, const tt_adamw_args *g)
+{
+    uintptr_t low_bits = (uintptr_t)g->p_next | (uintptr_t)g->m_next | (uintptr_t)g->v_next;
+    bool in_place = g->p_next == g->p || g->m_next == g->m || g->v_next == g->v;
+    return !in_place && low_bits % (TT_LANES * 4) == 0 &&
+           (size_t)g->n * 3 * sizeof(float) >= exec->stream_bytes;
+}
+
+tt_status TT_BLOCKED(tt_adamw_f32)(const tt_exec *exec, const void *args)
+{
+    const tt_adamw_args *g = args;
+    const tt_step_scalars *s = g->scalars;
+    adamw_body body = {g->p,
+                       g->m,
+                       g->v,
+                       g->g,
+                       g->p_next,
+                       g->m_next,
+                       g->v_next,
+                       (float)s->gradient_scale,
+                       (float)s->beta1,
+                       (float)s->beta2,
+                       (float)(1 - s->beta1),
+                       (float)(1 - s->beta2),
+                       (float)(1 / s->bias_correction1),
+                       (float)(1 / s->bias_correction2),
+                       (float)s->epsilon,
+                       (float)s->learning_rate,
+                       (float)g->weight_decay,
+                       streams(exec, g)};
+    tt_partial total = sum_blocks(exec, g->n, adamw_block, &body);
+    g->verdict->update_squares += total.a;
+    g->verdict->param_squares += total.b;
+    g->verdict->nonfinite += total.count;
+    return TT_OK;
+}

@@ -1,0 +1,250 @@
+/* kernels/blocked/simd.h: vectors of floats in GCC's portable vector extension. Every source in
+ * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
+ * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. */
+#ifndef TT_BLOCKED_SIMD_H
+#define TT_BLOCKED_SIMD_H
+
+#include <math.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "internal.h"
+
+/* TT_LANES floats per vector; TT_MR x TT_NR is what one register microkernel computes. TT_NR is
+ * two vectors; TT_MR rows leave room for two vectors of B and one of A beside the accumulators. */
+#if TT_ISA_LEVEL == 4
+#define TT_LANES         16
+#define TT_MR            12
+#define TT_BLOCKED(name) name##__blocked_v4
+#elif TT_ISA_LEVEL == 3
+#define TT_LANES         8
+#define TT_MR            6
+#define TT_BLOCKED(name) name##__blocked_v3
+#else
+#define TT_LANES         4
+#define TT_MR            4
+#define TT_BLOCKED(name) name##__blocked_v1
+#endif
+#define TT_NR (2 * TT_LANES)
+
+#define TT_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float tt_vf __attribute__((vector_size(TT_LANES * 4)));
+typedef int32_t tt_vi __attribute__((vector_size(TT_LANES * 4)));
+typedef uint32_t tt_vu __attribute__((vector_size(TT_LANES * 4)));
+typedef double tt_vd __attribute__((vector_size(TT_LANES * 4))); /* TT_LANES / 2 doubles */
+typedef float tt_vh __attribute__((vector_size(TT_LANES * 2)));  /* half a vector of floats */
+/* The same where it lies in a tensor: aligned to no more than its elements. */
+typedef float tt_vf_unaligned __attribute__((vector_size(TT_LANES * 4), aligned(4), may_alias));
+
+TT_INLINE tt_vf tt_vload(const float *p)
+{
+    return *(const tt_vf_unaligned *)p;
+}
+TT_INLINE void tt_vstore(float *p, tt_vf v)
+{
+    *(tt_vf_unaligned *)p = v;
+}
+TT_INLINE tt_vf tt_vset(float x)
+{
+    return x - (tt_vf){0};
+} /* x - 0 keeps -0 */
+
+/* n < TT_LANES elements; the other lanes are `fill`. */
+TT_INLINE tt_vf tt_vload_part(const float *p, int64_t n, float fill)
+{
+    tt_vf v = tt_vset(fill);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = p[i];
+    return v;
+}
+
+TT_INLINE void tt_vstore_part(float *p, tt_vf v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        p[i] = v[i];
+}
+
+TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
+{
+    return (tt_vf)(((tt_vi)yes & mask) | ((tt_vi)no & ~mask));
+}
+
+/* a > b ? a : b, hence b when either is NaN (what maxps does). */
+TT_INLINE tt_vf tt_vmax(tt_vf a, tt_vf b)
+{
+#if TT_ISA_LEVEL == 4
+    return (tt_vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif TT_ISA_LEVEL == 3
+    return (tt_vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__x86_64__)
+    return (tt_vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return tt_vselect(a > b, a, b);
+#endif
+}
+
+TT_INLINE tt_vf tt_vmin(tt_vf a, tt_vf b)
+{
+#if TT_ISA_LEVEL == 4
+    return (tt_vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif TT_ISA_LEVEL == 3
+    return (tt_vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__x86_64__)
+    return (tt_vf)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return tt_vselect(a < b, a, b);
+#endif
+}
+
+TT_INLINE tt_vf tt_vsqrt(tt_vf a)
+{
+#if TT_ISA_LEVEL == 4
+    return (tt_vf)_mm512_sqrt_ps((__m512)a);
+#elif TT_ISA_LEVEL == 3
+    return (tt_vf)_mm256_sqrt_ps((__m256)a);
+#elif defined(__x86_64__)
+    return (tt_vf)_mm_sqrt_ps((__m128)a);
+#else
+    for (int i = 0; i < TT_LANES; i++)
+        a[i] = sqrtf(a[i]);
+    return a;
+#endif
+}
+
+/* Non-temporal store; p is aligned to the vector. Needs tt_vstream_fence before others read. */
+TT_INLINE void tt_vstream(float *p, tt_vf v)
+{
+#if TT_ISA_LEVEL == 4
+    _mm512_stream_ps(p, (__m512)v);
+#elif TT_ISA_LEVEL == 3
+    _mm256_stream_ps(p, (__m256)v);
+#elif defined(__x86_64__)
+    _mm_stream_ps(p, (__m128)v);
+#else
+    tt_vstore(p, v);
+#endif
+}
+
+TT_INLINE void tt_vstream_fence(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
+/* Lanes folded in halves: a fixed order. */
+TT_INLINE float tt_vsum(tt_vf v)
+{
+    float lane[TT_LANES];
+    memcpy(lane, &v, sizeof lane);
+    for (int width = TT_LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+TT_INLINE float tt_vmax_lane(tt_vf v)
+{
+    float lane[TT_LANES];
+    memcpy(lane, &v, sizeof lane);
+    for (int width = TT_LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
+    return lane[0];
+}
+
+/* Lower and upper halves as doubles. */
+TT_INLINE tt_vd tt_vwiden_low(tt_vf v)
+{
+    tt_vh half;
+    memcpy(&half, &v, sizeof half);
+    return __builtin_convertvector(half, tt_vd);
+}
+
+TT_INLINE tt_vd tt_vwiden_high(tt_vf v)
+{
+    tt_vh half;
+    memcpy(&half, (const char *)&v + sizeof half, sizeof half);
+    return __builtin_convertvector(half, tt_vd);
+}
+
+TT_INLINE double tt_vsum_double(tt_vd v)
+{
+    double sum = 0;
+    for (int i = 0; i < TT_LANES / 2; i++)
+        sum += v[i];
+    return sum;
+}
+
+/* -1 in the lanes that hold NaN or infinity. */
+TT_INLINE tt_vi tt_vnonfinite(tt_vf v)
+{
+    return (tt_vi)(((tt_vu)v & 0x7f800000u) == 0x7f800000u);
+}
+
+/* exp(x), about 1 ulp: 2^n exp(r), |r| <= ln(2)/2, with the minimax polynomial of Cephes' expf
+ * (Moshier). NaN stays NaN: vmax and vmin return their second operand for it, and the scaling is
+ * by multiplication. Two factors reach the denormals; below them 0, above the range infinity. */
+TT_INLINE tt_vf tt_vexp(tt_vf x)
+{
+    const float rounding = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    x = tt_vmax(tt_vset(-105.0f), tt_vmin(tt_vset(89.0f), x));
+    tt_vf shifted = x * 1.44269504088896341f + rounding;
+    tt_vf n = shifted - rounding;
+    tt_vf r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    tt_vf p = 1.9875691500e-4f * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    tt_vi exponent = (tt_vi)((tt_vu)shifted - 0x4b400000u); /* the integer n */
+    tt_vi half = exponent >> 1;
+    tt_vf scale_a = (tt_vf)((tt_vu)(half + 127) << 23);
+    tt_vf scale_b = (tt_vf)((tt_vu)(exponent - half + 127) << 23);
+    return p * scale_a * scale_b;
+}
+
+/* 1 / (1 + exp(-x)) */
+TT_INLINE tt_vf tt_vsigmoid(tt_vf x)
+{
+    return 1.0f / (1.0f + tt_vexp(-x));
+}
+
+TT_INLINE float tt_exp_one(float x)
+{
+    return tt_vexp(tt_vset(x))[0];
+}
+
+TT_INLINE int64_t tt_min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+TT_INLINE int64_t tt_max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+TT_INLINE int64_t tt_round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Threads worth starting for `work` elementary steps, `grain` of which pay for one thread. */
+TT_INLINE int tt_threads_for(const tt_exec *exec, int64_t work, int64_t grain)
+{
+    return (int)tt_max64(1, tt_min64(exec->threads, work / grain));
+}
+
+/* Part `index` of `parts` of [0, n), cut at multiples of `unit`. */
+TT_INLINE void tt_part(int64_t n, int64_t unit, int parts, int index, int64_t *begin, int64_t *end)
+{
+    int64_t units = (n + unit - 1) / unit;
+    *begin = tt_min64(n, units * index / parts * unit);
+    *end = tt_min64(n, units * (index + 1) / parts * unit);
+}
+
+#endif

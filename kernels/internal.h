@@ -1,0 +1,75 @@
+/* kernels/internal.h: what the kernels and the registry know of each other. */
+#ifndef TT_KERNELS_INTERNAL_H
+#define TT_KERNELS_INTERNAL_H
+
+#include <pthread.h>
+
+#include <trimtab/kernels.h>
+
+/* Elements per partial sum of stats and adamw: the partial sums are combined in order, so the
+ * total does not depend on how many threads made them. */
+#define TT_SUM_BLOCK 4096
+/* Partial sums kept at a time; longer tensors go in rounds. */
+#define TT_SUM_ROUND 1024
+/* Scratch of one thread: the packed operands of a 512-cube tile, or attention's blocks. */
+#define TT_SCRATCH_BYTES ((size_t)2304 << 10)
+/* The widest head that the blocked attention has scratch for. */
+#define TT_HEAD_MAX 512
+/* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
+#define TT_STREAM_BYTES ((size_t)4 << 20)
+
+typedef struct tt_partial {
+    double a, b;
+    uint64_t count;
+} tt_partial;
+
+/* All that a kernel may use besides its arguments. Kernels allocate nothing. */
+typedef struct tt_exec {
+    int threads;
+    tt_tile tile;
+    size_t stream_bytes; /* SIZE_MAX: never stream; 0: always */
+    char *scratch;       /* `threads` pieces of scratch_stride bytes, 64-byte aligned */
+    size_t scratch_stride;
+    tt_partial *partials; /* TT_SUM_ROUND of them */
+} tt_exec;
+
+typedef tt_status (*tt_kernel_fn)(const tt_exec *exec, const void *args);
+
+typedef struct tt_variant {
+    tt_variant_info info;
+    tt_kernel_fn run;
+} tt_variant;
+
+struct tt_context {
+    tt_exec exec;
+    tt_dtype dtype;
+    tt_arena *tensors; /* taken whole at creation: base and bytes below */
+    tt_arena *scratch;
+    char *base;
+    size_t bytes, used;
+    bool guard;
+    pthread_mutex_t guard_lock;
+    int guard_depth;
+    const tt_variant *table[TT_OP_COUNT];
+};
+
+/* Every compiled-in variant, in variants.def's order: a later one is preferred. */
+const tt_variant *tt_variants(size_t *count);
+const tt_variant *tt_variant_best(tt_op op, tt_dtype dtype);
+
+/* TT_EINVAL with a message when the arguments break the operation's contract. */
+tt_status tt_op_validate(tt_op op, const void *args);
+/* The same for what lies in tensor memory (tokens, targets): TT_EDATA. */
+tt_status tt_op_validate_data(tt_op op, const void *args);
+
+/* Make tensor memory accessible, and not again; they nest, from any thread. No-ops without guard.
+ */
+tt_status tt_guard_open(tt_context *context);
+void tt_guard_close(tt_context *context);
+
+#define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
+    tt_status function(const tt_exec *exec, const void *args);
+#include "variants.def"
+#undef TT_VARIANT
+
+#endif

@@ -1,0 +1,77 @@
+/* Which instruction sets this machine has: CPUID feature bits and what the system saves of the
+ * registers (XCR0), never the CPU's model. */
+#include <trimtab/kernels.h>
+
+const char *tt_isa_name(tt_isa isa)
+{
+    switch (isa) {
+    case TT_ISA_ANY:
+        return "any";
+    case TT_ISA_X86_64_V3:
+        return "x86-64-v3";
+    case TT_ISA_X86_64_V4:
+        return "x86-64-v4";
+    }
+    return "?";
+}
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <pthread.h>
+
+/* AVX2 level: psABI x86-64-v3. */
+static bool has_v3(uint32_t xcr0)
+{
+    unsigned a, b, c, d;
+    const unsigned leaf1 = bit_FMA | bit_MOVBE | bit_AVX | bit_F16C | bit_SSE4_2 | bit_POPCNT;
+    const unsigned leaf7 = bit_AVX2 | bit_BMI | bit_BMI2;
+    if ((xcr0 & 6) != 6) /* xmm and ymm state */
+        return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1) != leaf1)
+        return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & leaf7) != leaf7)
+        return false;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT) != 0;
+}
+
+/* AVX-512 level: psABI x86-64-v4. */
+static bool has_v4(uint32_t xcr0)
+{
+    unsigned a, b, c, d;
+    const unsigned leaf7 = bit_AVX512F | bit_AVX512BW | bit_AVX512CD | bit_AVX512DQ | bit_AVX512VL;
+    return has_v3(xcr0) && (xcr0 & 0xe0) == 0xe0 && /* opmask and zmm state */
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7) == leaf7;
+}
+
+static uint32_t read_xcr0(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & bit_OSXSAVE) == 0)
+        return 0;
+    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return a;
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool v3_here, v4_here;
+
+/* CPUID traps under a hypervisor: once is enough. */
+static void read_features(void)
+{
+    uint32_t xcr0 = read_xcr0();
+    v3_here = has_v3(xcr0);
+    v4_here = has_v4(xcr0);
+}
+
+bool tt_isa_available(tt_isa isa)
+{
+    pthread_once(&once, read_features);
+    return isa == TT_ISA_ANY || (isa == TT_ISA_X86_64_V3 && v3_here) ||
+           (isa == TT_ISA_X86_64_V4 && v4_here);
+}
+#else
+bool tt_isa_available(tt_isa isa)
+{
+    return isa == TT_ISA_ANY;
+}
+#endif
