@@ -385,6 +385,11 @@ const char *tt_orchestrator_run_id(const tt_orchestrator *o)
     return o->run_id;
 }
 
+const char *tt_orchestrator_run_directory(const tt_orchestrator *o)
+{
+    return o->folder.path;
+}
+
 int tt_orchestrator_attempt(const tt_orchestrator *o)
 {
     return o->attempt;

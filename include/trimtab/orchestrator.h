@@ -168,6 +168,7 @@ TT_API int tt_orchestrator_slot(const tt_orchestrator *orchestrator);
 /* The configuration in force; borrowed until the next call that steps. */
 TT_API const tt_config *tt_orchestrator_config(const tt_orchestrator *orchestrator);
 TT_API const char *tt_orchestrator_run_id(const tt_orchestrator *orchestrator);
+TT_API const char *tt_orchestrator_run_directory(const tt_orchestrator *orchestrator);
 /* 1 for a fresh run, one more for each resume and rollback. */
 TT_API int tt_orchestrator_attempt(const tt_orchestrator *orchestrator);
 /* Path of the newest checkpoint that is complete; "" if none. */

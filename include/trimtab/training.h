@@ -1,0 +1,131 @@
+/* trimtab/training.h: the trainer, as a job under the orchestrator.
+ *
+ *   1. parameters
+ *   2. what a run will take: the plan
+ *   3. running
+ *   4. generating text from a checkpoint
+ */
+#ifndef TRIMTAB_TRAINING_H
+#define TRIMTAB_TRAINING_H
+
+#include "base.h"
+#include "config.h"
+#include "orchestrator.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- 1. parameters ------------------------------------------------------------------------ */
+
+/* Registers model.*, data.*, train.*, optim.*, kernels.*, sample.*, run.*, the presets, and the
+ * orchestrator's own parameters: everything that a configuration of `trimtab run` may hold. */
+TT_API tt_status tt_training_register(tt_params *params);
+
+/* ---- 2. the plan -------------------------------------------------------------------------- */
+
+/* What the configuration amounts to; computed without touching data or memory. */
+typedef struct tt_training_plan {
+    size_t size;
+    int64_t layers, heads, channels, context, vocab;
+    int64_t parameters;       /* scalars of the model */
+    int64_t steps;
+    int64_t tokens_per_step;  /* batch x accumulation x context */
+    int threads;
+    int slots;
+    int64_t state_bytes;      /* all slots: parameters and two moments */
+    int64_t model_bytes;      /* gradients, activations, workspaces */
+    int64_t checkpoint_bytes; /* one file, about */
+    double flops_per_step;    /* multiply-adds counted as two, forward and backward */
+} tt_training_plan;
+
+TT_API tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out);
+
+/* ---- 3. running --------------------------------------------------------------------------- */
+
+/* What was found of the data. */
+typedef struct tt_training_data {
+    const char *path;
+    int64_t train_tokens, held_out_tokens, train_files, held_out_files;
+    const char *sha256;
+    bool bytes; /* one token is one byte of text */
+} tt_training_data;
+
+typedef struct tt_training_summary {
+    size_t size;
+    int64_t steps, tokens;              /* of this attempt */
+    double seconds, tokens_per_second;  /* wall time in steps; median rate over steps */
+    double train_loss;                  /* mean of the last steps (up to 50) */
+    double held_out_loss;               /* nats per token; NaN if never validated */
+    bool bytes;                         /* the three below are known */
+    double bits_per_byte;               /* held out */
+    double order1_bits_per_byte, order2_bits_per_byte; /* byte models on the same targets */
+    const char *sample;                 /* generated text, NUL-terminated; "" if none */
+    size_t sample_bytes;
+    int64_t peak_rss_bytes;
+    tt_run_totals totals;
+    const char *checkpoint;             /* the newest */
+    const char *run_directory;
+} tt_training_summary;
+
+/* Called on the running thread; any may be NULL. Strings live for the call only. */
+typedef struct tt_training_observer {
+    size_t size;
+    void *user;
+    void (*on_start)(void *user, const tt_training_plan *plan, const tt_training_data *data,
+                     int64_t first_step);
+    /* After every attempted step. */
+    void (*on_step)(void *user, const tt_step_record *record, const tt_training_plan *plan);
+    void (*on_held_out)(void *user, int64_t step, double loss, double bits_per_byte);
+    void (*on_finish)(void *user, const tt_training_summary *summary, tt_status outcome);
+} tt_training_observer;
+
+typedef struct tt_training_options {
+    size_t size;
+    const tt_params *params;
+    tt_config *config;           /* loaded; a resume changes it */
+    const char *run_directory;
+    const char *resume;          /* NULL: a new run; "auto"; or a checkpoint's path */
+    bool strict;
+    const tt_log_sink *log;
+    const tt_training_observer *observer;
+    const tt_file_ops *files;    /* NULL: POSIX */
+    const tt_clock *clock;       /* NULL: monotonic */
+} tt_training_options;
+
+typedef struct tt_training tt_training;
+
+TT_API void tt_training_options_init(tt_training_options *options);
+/* Reads data, builds model and slots, resumes. Nothing is trained yet. */
+TT_API tt_status tt_training_create(const tt_training_options *options, tt_training **out);
+TT_API void tt_training_destroy(tt_training *training);
+/* Trains to train.steps. TT_OK; TT_EREQUEUE after a stop request (saved); TT_EGATE; or what went
+ * wrong. Always leaves receipt.json. */
+TT_API tt_status tt_training_run(tt_training *training);
+/* Async-signal-safe. */
+TT_API void tt_training_request_stop(tt_training *training, int signal_number);
+
+/* ---- 4. generating text ------------------------------------------------------------------- */
+
+typedef struct tt_generate_options {
+    size_t size;
+    const char *checkpoint;
+    const char *prompt;      /* bytes; "" means a line break */
+    size_t prompt_bytes;
+    double temperature;      /* 0: greedy */
+    int64_t top_k;           /* 0: all */
+    uint64_t seed;
+    int64_t max_tokens;
+    int threads;             /* 0: all */
+    /* Receives each new token (for byte models: one byte). Return false to stop. */
+    bool (*emit)(void *user, int32_t token);
+    void *user;
+} tt_generate_options;
+
+TT_API void tt_generate_options_init(tt_generate_options *options);
+TT_API tt_status tt_generate_from_checkpoint(const tt_generate_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+/* What a configuration amounts to. */
+#include "internal.h"
+
+#include <string.h>
+
+tt_model_dims tt_dims_from_config(const tt_config *config)
+{
+    return (tt_model_dims){
+        .layers = tt_config_int(config, "model.layers"),
+        .heads = tt_config_int(config, "model.heads"),
+        .channels = tt_config_int(config, "model.channels"),
+        .context = tt_config_int(config, "model.context"),
+        .vocab = tt_config_int(config, "model.vocab"),
+    };
+}
+
+/* Multiplies and adds of one step: 6 per matrix parameter and token (2 forward, 4 backward), and
+ * causal attention's 12 x layers x channels x context/2 per token (Kaplan et al. 2020, table 1). */
+static double step_flops(const tt_model_dims *dims, double tokens)
+{
+    double c = (double)dims->channels;
+    double matrices = (double)dims->layers * 12 * c * c + (double)dims->vocab * c;
+    double attention = 6 * (double)dims->layers * c * (double)dims->context;
+    return tokens * (6 * matrices + attention);
+}
+
+/* Embeddings, then per block two norms, two attention and two MLP matrices with biases, a last
+ * norm; the head is tied to the embedding. */
+static int64_t count_parameters(const tt_model_dims *dims)
+{
+    int64_t c = dims->channels;
+    return (dims->vocab + dims->context) * c + dims->layers * (12 * c * c + 13 * c) + 2 * c;
+}
+
+size_t tt_training_tensor_bytes(const tt_config *config)
+{
+    tt_model_dims dims = tt_dims_from_config(config);
+    int64_t batch = tt_config_int(config, "train.batch");
+    int slots = (int)tt_config_int(config, "snapshot.slots");
+    size_t decoding = tt_config_int(config, "sample.tokens") > 0
+                          ? tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32)
+                          : 0;
+    return tt_model_bytes(&dims, batch, dims.context, TT_F32) + tt_slot_memory_bytes(&dims, slots) +
+           decoding + (1 << 16);
+}
+
+tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
+{
+    tt_model_dims dims = tt_dims_from_config(config);
+    tt_status status = tt_model_dims_check(&dims);
+    if (status) {
+        return status;
+    }
+    int64_t batch = tt_config_int(config, "train.batch");
+    int64_t tokens = batch * tt_config_int(config, "train.accumulate") * dims.context;
+    memset(out, 0, sizeof *out);
+    out->size = sizeof *out;
+    out->layers = dims.layers;
+    out->heads = dims.heads;
+    out->channels = dims.channels;
+    out->context = dims.context;
+    out->vocab = dims.vocab;
+    out->parameters = count_parameters(&dims);
+    out->steps = tt_config_int(config, "train.steps");
+    out->tokens_per_step = tokens;
+    out->threads = tt_config_is_auto(config, "run.threads")
+                       ? tt_threads_available()
+                       : (int)tt_config_int(config, "run.threads");
+    out->slots = (int)tt_config_int(config, "snapshot.slots");
+    out->state_bytes = (int64_t)tt_slot_memory_bytes(&dims, out->slots);
+    out->model_bytes = (int64_t)tt_model_bytes(&dims, batch, dims.context, TT_F32);
+    out->checkpoint_bytes = (int64_t)tt_slot_memory_bytes(&dims, 1);
+    out->flops_per_step = step_flops(&dims, (double)tokens);
+    return TT_OK;
+}

@@ -1,0 +1,145 @@
+/* The tile of the blocked matrix products, as an optimization that the orchestrator steers: chosen
+ * by measurement on the run's own shapes, where the user left it to `auto`. */
+#include "../internal.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_TILE = 32, MAX_SHAPES = 64 };
+
+const char *const tt_tile_keys[3] = {"kernels.tile_m", "kernels.tile_n", "kernels.tile_k"};
+
+/* The first is the incumbent (the default); then from small to large, so that a tie goes to the
+ * smaller block, which leaves more cache to everything else. */
+static const tt_tile lattice_walk[] = {
+    {32, 32, 32},    {32, 64, 64},    {64, 64, 64},    {64, 64, 128},   {64, 128, 128},
+    {128, 64, 128},  {128, 128, 128}, {64, 128, 256},  {128, 128, 256}, {64, 256, 256},
+    {128, 256, 256}, {256, 256, 256}, {256, 512, 256}, {512, 512, 512},
+};
+enum { WALK = sizeof lattice_walk / sizeof *lattice_walk };
+
+/* Keys that the user pinned stay; the others follow the walk. Doubles fall out. */
+static size_t candidates(const tt_config *config, tt_tile out[WALK])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < WALK; i++) {
+        tt_tile tile = lattice_walk[i];
+        int *const parts[3] = {&tile.m, &tile.n, &tile.k};
+        for (int part = 0; part < 3; part++) {
+            if (!tt_config_is_auto(config, tt_tile_keys[part])) {
+                *parts[part] = (int)tt_config_int(config, tt_tile_keys[part]);
+            }
+        }
+        bool known = false;
+        for (size_t j = 0; j < count; j++) {
+            known = known || memcmp(&out[j], &tile, sizeof tile) == 0;
+        }
+        if (!known) {
+            out[count++] = tile;
+        }
+    }
+    return count;
+}
+
+static json_t *tile_json(tt_tile tile)
+{
+    return json_pack("[i, i, i]", tile.m, tile.n, tile.k);
+}
+
+static tt_status write_evidence(const tt_tune_candidate *results, size_t count, size_t chosen,
+                                tt_text *out)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const tt_tune_candidate *result = &results[i];
+        json_array_append_new(
+            list, json_pack("{s:o, s:b, s:f, s:o}", "tile", tile_json(result->tile), "conforms",
+                            result->conforms, "error_share", result->error, "seconds_per_step",
+                            result->timed ? json_real(result->seconds) : json_null()));
+    }
+    json_t *evidence = json_pack("{s:o, s:o, s:o}", "chosen", tile_json(results[chosen].tile),
+                                 "incumbent", tile_json(results[0].tile), "candidates", list);
+    char *text = evidence ? json_dumps(evidence, JSON_COMPACT) : NULL;
+    if (text) {
+        tt_text_add(out, text);
+    }
+    free(text);
+    json_decref(evidence);
+    return text ? tt_text_check(out) : tt_fail(TT_ENOMEM, "no memory for the tuner's record");
+}
+
+static void propose_tile(tt_tile tile, const tt_config *config, tt_proposal *out)
+{
+    const int parts[3] = {tile.m, tile.n, tile.k};
+    for (int i = 0; i < 3; i++) {
+        if (tt_config_is_auto(config, tt_tile_keys[i])) {
+            out->changes[out->change_count].key = tt_tile_keys[i];
+            snprintf(out->changes[out->change_count].value,
+                     sizeof out->changes[out->change_count].value, "%d", parts[i]);
+            out->change_count++;
+        }
+    }
+}
+
+static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
+{
+    tt_training *training = user;
+    tt_tile tiles[WALK];
+    tt_tune_candidate results[WALK];
+    tt_gemm_shape shapes[MAX_SHAPES];
+    tt_tune_options options;
+    tt_tune_options_init(&options);
+    options.shape_count = tt_model_gemm_shapes(tt_model_get_dims(training->model), training->batch,
+                                               training->plan.context, shapes, MAX_SHAPES);
+    options.shapes = shapes;
+    options.candidates = tiles;
+    options.candidate_count = candidates(config, tiles);
+    options.budget_seconds = training->tune_seconds;
+    options.clock = &training->clock;
+    if (training->tune_seconds <= 0) {
+        options.candidate_count = 1;
+    }
+    size_t chosen = 0;
+    tt_status status = tt_tune_tile(training->context, &options, results, &chosen);
+    if (status) {
+        return status;
+    }
+    propose_tile(results[chosen].tile, config, out);
+    if (results[0].timed && results[chosen].timed && chosen != 0) {
+        tt_log(training->log, TT_LOG_INFO,
+               "tile %d x %d x %d: matrix products take %.2f of the default tile's time",
+               results[chosen].tile.m, results[chosen].tile.n, results[chosen].tile.k,
+               results[chosen].seconds / results[0].seconds);
+    }
+    return write_evidence(results, options.candidate_count, chosen, &out->evidence);
+}
+
+static tt_status apply(void *user, const tt_config *config)
+{
+    tt_training *training = user;
+    int parts[3];
+    for (int i = 0; i < 3; i++) {
+        parts[i] = tt_config_is_auto(config, tt_tile_keys[i])
+                       ? DEFAULT_TILE
+                       : (int)tt_config_int(config, tt_tile_keys[i]);
+    }
+    return tt_context_set_tile(training->context,
+                               (tt_tile){.m = parts[0], .n = parts[1], .k = parts[2]});
+}
+
+tt_optimization tt_tile_optimization(tt_training *training)
+{
+    return (tt_optimization){
+        .size = sizeof(tt_optimization),
+        .user = training,
+        .name = "tile",
+        .tier = TT_TIER_TILE,
+        .keys = tt_tile_keys,
+        .key_count = 3,
+        .propose = propose,
+        .apply = apply,
+    };
+}

@@ -1,0 +1,278 @@
+/* Building a training run from its configuration. */
+#include "internal.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void tt_training_options_init(tt_training_options *options)
+{
+    memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+}
+
+tt_status tt_context_from_config(const tt_config *config, size_t tensor_bytes, tt_context **out)
+{
+    tt_context_options options;
+    tt_context_options_init(&options);
+    options.dtype = TT_F32;
+    options.tensor_bytes = tensor_bytes;
+    options.threads =
+        tt_config_is_auto(config, "run.threads") ? 0 : (int)tt_config_int(config, "run.threads");
+    tt_status status = tt_context_create(&options, out);
+    if (!status && !tt_config_is_auto(config, "kernels.variant")) {
+        status = tt_context_set_variants(*out, tt_config_string(config, "kernels.variant"));
+        if (status) {
+            status = tt_fail_in(TT_ECONFIG, "%s: kernels.variant",
+                                tt_config_origin(config, "kernels.variant"));
+            tt_context_destroy(*out);
+            *out = NULL;
+        }
+    }
+    return status;
+}
+
+static void read_options(tt_training *training, const tt_config *config)
+{
+    training->optim = (tt_optim_options){
+        .learning_rate = tt_config_float(config, "optim.learning_rate"),
+        .minimum_rate = tt_config_float(config, "optim.minimum_rate"),
+        .warmup_steps = tt_config_int(config, "optim.warmup_steps"),
+        .total_steps = tt_config_int(config, "train.steps"),
+        .beta1 = tt_config_float(config, "optim.beta1"),
+        .beta2 = tt_config_float(config, "optim.beta2"),
+        .epsilon = tt_config_float(config, "optim.epsilon"),
+        .weight_decay = tt_config_float(config, "optim.weight_decay"),
+        .clip = tt_config_float(config, "optim.clip"),
+    };
+    training->batch = tt_config_int(config, "train.batch");
+    training->accumulate = tt_config_int(config, "train.accumulate");
+    training->validate_every = tt_config_int(config, "train.validate_every");
+    training->validate_sequences = tt_config_int(config, "train.validate_sequences");
+    training->tune_seconds = tt_config_float(config, "kernels.tune_seconds");
+    training->held_out_loss = NAN;
+}
+
+/* ---- data ---- */
+
+static tt_status open_data(tt_training *training, const tt_config *config)
+{
+    const char *path = tt_config_string(config, "data.path");
+    if (!path[0]) {
+        return tt_fail(TT_ECONFIG, "data.path is not set; give a text file, a folder of text files "
+                                   "or token .bin files with --data PATH");
+    }
+    tt_data_options options = {
+        .path = path,
+        .context = tt_config_int(config, "model.context"),
+        .vocab = tt_config_int(config, "model.vocab"),
+        .seed = (uint64_t)tt_config_int(config, "run.seed"),
+        .held_out = tt_config_float(config, "data.held_out"),
+        .limit_bytes = tt_config_int(config, "data.limit_bytes"),
+        .log = training->log,
+    };
+    return tt_dataset_open(&options, &training->data);
+}
+
+/* The digest of the data that the checkpoint's run saw; "" if it is not recorded. */
+static tt_status recorded_digest(const char *checkpoint, char out[TT_SHA256_HEX])
+{
+    tt_store *store = NULL;
+    tt_text record;
+    tt_text_init(&record);
+    out[0] = '\0';
+    tt_status status = tt_store_open(checkpoint, &store);
+    if (!status) {
+        status = tt_store_read_text(store, "/meta/reproducibility.json", &record);
+    }
+    if (!status) {
+        json_t *root = json_loads(record.data, 0, NULL);
+        const char *digest = json_string_value(
+            json_object_get(json_object_get(json_object_get(root, "facts"), "data"), "sha256"));
+        if (digest && strlen(digest) == TT_SHA256_HEX - 1) {
+            memcpy(out, digest, TT_SHA256_HEX);
+        }
+        json_decref(root);
+    }
+    tt_text_clear(&record);
+    tt_store_close(store);
+    return status;
+}
+
+/* A resumed run must see the data that it saw before, unless the user says otherwise by name. */
+static tt_status check_data(tt_training *training, const tt_config *config)
+{
+    if (!training->resume.path[0]) {
+        return TT_OK;
+    }
+    char before[TT_SHA256_HEX];
+    tt_status status = recorded_digest(training->resume.path, before);
+    const char *after = tt_dataset_digest(training->data);
+    if (status || !before[0] || strcmp(before, after) == 0) {
+        return status;
+    }
+    if (tt_config_source(config, "data.path") < TT_SOURCE_ENVIRONMENT) {
+        return tt_fail(
+            TT_EDATA,
+            "%s has changed since %s was saved (digest %.12s, was %.12s); restore it, or "
+            "name the new data with --data PATH to go on with it",
+            tt_config_string(config, "data.path"), training->resume.path, after, before);
+    }
+    tt_text_addf(&training->resume.changes, "data: %.12s -> %.12s (%s)\n", before, after,
+                 tt_config_origin(config, "data.path"));
+    return tt_text_check(&training->resume.changes);
+}
+
+static tt_status note_facts(tt_training *training, const tt_config *config)
+{
+    json_t *data =
+        json_pack("{s:s, s:s, s:I, s:I}", "path", tt_config_string(config, "data.path"), "sha256",
+                  tt_dataset_digest(training->data), "train_tokens",
+                  (json_int_t)tt_dataset_tokens(training->data, TT_SPLIT_TRAIN), "held_out_tokens",
+                  (json_int_t)tt_dataset_tokens(training->data, TT_SPLIT_HELD_OUT));
+    json_t *kernels = json_object();
+    for (tt_op op = 0; op < TT_OP_COUNT; op++) {
+        json_object_set_new(kernels, tt_op_name(op),
+                            json_string(tt_context_variant(training->context, op)->name));
+    }
+    json_object_set_new(kernels, "threads", json_integer(tt_context_threads(training->context)));
+    tt_status status = TT_OK;
+    json_t *const facts[] = {data, kernels};
+    const char *const names[] = {"data", "kernels"};
+    for (int i = 0; i < 2; i++) {
+        char *text = facts[i] ? json_dumps(facts[i], JSON_COMPACT) : NULL;
+        if (!status) {
+            status = text ? tt_orchestrator_note(training->orchestrator, names[i], text)
+                          : tt_fail(TT_ENOMEM, "no memory for the run's facts");
+        }
+        free(text);
+        json_decref(facts[i]);
+    }
+    return status;
+}
+
+/* ---- model and orchestrator ---- */
+
+static tt_status build_model(tt_training *training, const tt_config *config)
+{
+    tt_model_dims dims = tt_dims_from_config(config);
+    size_t tokens = (size_t)(training->batch * dims.context);
+    tt_status status =
+        tt_context_from_config(config, tt_training_tensor_bytes(config), &training->context);
+    if (!status) {
+        status = tt_model_create(training->context, &dims, training->batch, dims.context,
+                                 &training->model);
+    }
+    if (!status) {
+        status = tt_slot_memory_create(training->context, training->model, training->plan.slots,
+                                       &training->memory);
+    }
+    if (status) {
+        return status;
+    }
+    training->tokens = calloc(tokens, sizeof(int32_t));
+    training->targets = calloc(tokens, sizeof(int32_t));
+    training->rates = calloc(TT_RATE_RING, sizeof(double));
+    if (!training->tokens || !training->targets || !training->rates) {
+        return tt_fail(TT_ENOMEM, "no memory for a batch of %zu tokens", tokens);
+    }
+    return tt_model_init_params(training->model, (uint64_t)tt_config_int(config, "run.seed"),
+                                training->memory.slots[0].params);
+}
+
+static tt_status build_orchestrator(tt_training *training, const tt_training_options *options)
+{
+    tt_host host = tt_slot_memory_host(&training->memory);
+    tt_orchestrator_options orchestrator;
+    tt_orchestrator_options_init(&orchestrator);
+    orchestrator.params = options->params;
+    orchestrator.config = options->config;
+    orchestrator.host = &host;
+    orchestrator.run_directory = options->run_directory;
+    orchestrator.resume = options->resume ? &training->resume : NULL;
+    orchestrator.strict = options->strict;
+    orchestrator.batch_sequences = training->batch * training->accumulate;
+    orchestrator.warmup_steps = training->optim.warmup_steps;
+    orchestrator.initial_loss = log((double)training->plan.vocab);
+    orchestrator.log = options->log;
+    orchestrator.clock = &training->clock;
+    orchestrator.files = options->files;
+    tt_status status = tt_orchestrator_create(&orchestrator, &training->orchestrator);
+    if (!status) {
+        tt_optimization tile = tt_tile_optimization(training);
+        status = tt_orchestrator_add(training->orchestrator, &tile);
+    }
+    return status ? status : note_facts(training, options->config);
+}
+
+tt_status tt_training_create(const tt_training_options *options, tt_training **out)
+{
+    *out = NULL;
+    if (options->size != sizeof *options || !options->params || !options->config ||
+        !options->run_directory) {
+        return tt_fail(TT_EINVAL, "tt_training_create needs params, config and run_directory, of "
+                                  "this version's size");
+    }
+    tt_training *training = calloc(1, sizeof *training);
+    if (!training) {
+        return tt_fail(TT_ENOMEM, "no memory for the training run");
+    }
+    training->params = options->params;
+    training->log = options->log;
+    training->clock = options->clock ? *options->clock : tt_clock_monotonic();
+    tt_text_init(&training->resume.changes);
+    tt_text_init(&training->sample);
+    if (options->observer) {
+        training->observer = *options->observer;
+    }
+    tt_status status = TT_OK;
+    if (options->resume) {
+        status = tt_resume_prepare(options->run_directory, options->resume, options->config,
+                                   options->log, &training->resume);
+    }
+    read_options(training, options->config);
+    if (!status) {
+        status = tt_training_make_plan(options->config, &training->plan);
+    }
+    if (!status) {
+        status = open_data(training, options->config);
+    }
+    if (!status) {
+        status = check_data(training, options->config);
+    }
+    if (!status) {
+        status = build_model(training, options->config);
+    }
+    if (!status) {
+        status = build_orchestrator(training, options);
+    }
+    if (status) {
+        tt_training_destroy(training);
+        return status;
+    }
+    *out = training;
+    return TT_OK;
+}
+
+void tt_training_destroy(tt_training *training)
+{
+    if (!training) {
+        return;
+    }
+    tt_orchestrator_destroy(training->orchestrator);
+    tt_model_destroy(training->model);
+    tt_context_destroy(training->context);
+    tt_dataset_close(training->data);
+    tt_resume_clear(&training->resume);
+    tt_text_clear(&training->sample);
+    free(training->tokens);
+    free(training->targets);
+    free(training->rates);
+    free(training);
+}
+
+void tt_training_request_stop(tt_training *training, int signal_number)
+{
+    tt_orchestrator_request_stop(training->orchestrator, signal_number);
+}
