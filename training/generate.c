@@ -1,0 +1,214 @@
+/* Sampling, and the loop that decodes. */
+#include "generate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one token ---- */
+
+/* The lowest index of the largest logit; NaN loses to everything. */
+static int64_t argmax(const float *logits, int64_t vocab)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < vocab; i++) {
+        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i]))) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void swap(float *a, float *b)
+{
+    float t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* The k-th largest value (k from 1) of values[n], which is reordered: quickselect with the middle
+ * element as pivot. */
+static float select_largest(float *values, int64_t n, int64_t k)
+{
+    int64_t low = 0;
+    int64_t high = n - 1;
+    const int64_t wanted = k - 1;
+    while (low < high) {
+        float pivot = values[low + (high - low) / 2];
+        int64_t i = low;
+        int64_t j = high;
+        while (i <= j) {
+            while (values[i] > pivot) {
+                i++;
+            }
+            while (values[j] < pivot) {
+                j--;
+            }
+            if (i <= j) {
+                swap(&values[i++], &values[j--]);
+            }
+        }
+        if (wanted <= j) {
+            high = j;
+        } else if (wanted >= i) {
+            low = i;
+        } else {
+            break;
+        }
+    }
+    return values[wanted];
+}
+
+/* Turns `weights` into exp((logit - max) / temperature), 0 for what top-k leaves out (of equal
+ * logits at the border the lowest indices stay). Returns the sum, in index order. */
+static double weigh(const float *logits, int64_t vocab, double temperature, int64_t top_k,
+                    float *weights)
+{
+    const float largest = logits[argmax(logits, vocab)];
+    float border = -INFINITY;
+    int64_t at_border = vocab;
+    if (top_k > 0 && top_k < vocab) {
+        int64_t numbers = 0;
+        for (int64_t i = 0; i < vocab; i++) {
+            if (!isnan(logits[i])) {
+                weights[numbers++] = logits[i];
+            }
+        }
+        if (top_k < numbers) {
+            border = select_largest(weights, numbers, top_k);
+            at_border = top_k;
+            for (int64_t i = 0; i < vocab; i++) {
+                at_border -= logits[i] > border;
+            }
+        }
+    }
+    double sum = 0.0;
+    for (int64_t i = 0; i < vocab; i++) {
+        bool kept = logits[i] > border || (logits[i] == border && at_border-- > 0);
+        weights[i] = kept ? (float)exp(((double)logits[i] - (double)largest) / temperature) : 0.0F;
+        sum += (double)weights[i];
+    }
+    return sum;
+}
+
+int32_t tt_sample_token(const float *logits, int64_t vocab, double temperature, int64_t top_k,
+                        double uniform, float *scratch_probabilities)
+{
+    const int64_t best = argmax(logits, vocab);
+    if (!(temperature > 0.0) || !isfinite(logits[best])) {
+        return (int32_t)best;
+    }
+    const double sum = weigh(logits, vocab, temperature, top_k, scratch_probabilities);
+    const double wanted = uniform * sum;
+    double below = 0.0;
+    int64_t last = best;
+    for (int64_t i = 0; i < vocab; i++) {
+        if (scratch_probabilities[i] > 0.0F) {
+            below += (double)scratch_probabilities[i];
+            last = i;
+            if (wanted < below) {
+                break;
+            }
+        }
+    }
+    return (int32_t)last; /* rounding at the very end falls on the last that can be */
+}
+
+/* ---- many ---- */
+
+static const uint64_t sample_stream = UINT64_C(0x5a3b1e0000000000);
+
+/* What the model has seen of the text so far, and where the next token goes. */
+typedef struct generation {
+    tt_model *model;
+    const void *params;
+    tt_kv_store *store;
+    int64_t room;    /* tokens that store and context take */
+    int32_t *window; /* [room]: the tokens whose keys the store holds, and those to come */
+    int64_t filled;  /* tokens in the window */
+    float *logits, *scratch;
+} generation;
+
+/* Puts one token behind the others; a full window first gives up its older half. */
+static tt_status push(generation *g, int32_t token)
+{
+    if (g->filled == g->room) {
+        /* Positions are learned: what stays must be decoded again from position 0. */
+        int64_t kept = g->room / 2;
+        memmove(g->window, g->window + (g->room - kept), (size_t)kept * sizeof *g->window);
+        g->filled = kept;
+        tt_status status = tt_kv_store_truncate(g->store, 0);
+        if (status) {
+            return status;
+        }
+    }
+    g->window[g->filled++] = token;
+    return TT_OK;
+}
+
+/* Decodes what the store does not hold yet. */
+static tt_status catch_up(const generation *g)
+{
+    int64_t held = tt_kv_store_length(g->store);
+    return tt_model_decode(g->model, g->params, g->store, g->window + held, g->filled - held,
+                           g->logits);
+}
+
+static tt_status generate(generation *g, const tt_generation_options *options,
+                          bool (*emit)(void *user, int32_t token), void *user)
+{
+    const int64_t vocab = tt_model_get_dims(g->model)->vocab;
+    for (int64_t i = 0; i < options->max_tokens; i++) {
+        tt_status status = catch_up(g);
+        if (status) {
+            return status;
+        }
+        double uniform = tt_random_uniform(options->seed, sample_stream, (uint64_t)i);
+        int32_t token = tt_sample_token(g->logits, vocab, options->temperature, options->top_k,
+                                        uniform, g->scratch);
+        if (!emit(user, token)) {
+            break;
+        }
+        status = push(g, token);
+        if (status) {
+            return status;
+        }
+    }
+    return TT_OK;
+}
+
+tt_status tt_generate(tt_model *model, const void *params, tt_kv_store *store,
+                      const int32_t *prompt, int64_t prompt_tokens,
+                      const tt_generation_options *options, bool (*emit)(void *user, int32_t token),
+                      void *user)
+{
+    const tt_model_dims *dims = tt_model_get_dims(model);
+    const int64_t capacity = tt_kv_store_capacity(store);
+    generation g = {.model = model,
+                    .params = params,
+                    .store = store,
+                    .room = capacity < dims->context ? capacity : dims->context};
+    if (prompt_tokens < 1) {
+        return tt_fail(TT_EINVAL, "generating needs a prompt of at least one token");
+    }
+    g.window = malloc((size_t)g.room * sizeof *g.window);
+    g.logits = malloc((size_t)dims->vocab * sizeof *g.logits);
+    g.scratch = malloc((size_t)dims->vocab * sizeof *g.scratch);
+    tt_status status = TT_OK;
+    if (!g.window || !g.logits || !g.scratch) {
+        status = tt_fail(TT_ENOMEM, "no memory to generate");
+        goto out;
+    }
+    status = tt_kv_store_truncate(store, 0);
+    if (status) {
+        goto out;
+    }
+    g.filled = prompt_tokens < g.room ? prompt_tokens : g.room;
+    memcpy(g.window, prompt + (prompt_tokens - g.filled), (size_t)g.filled * sizeof *g.window);
+    status = generate(&g, options, emit, user);
+out:
+    free(g.window);
+    free(g.logits);
+    free(g.scratch);
+    return status;
+}

@@ -1,0 +1,113 @@
+/* A GPT-2-style decoder (Radford et al. 2019): learned positions, pre-LayerNorm, GELU, tied head.
+ * Forward and backward by hand, over operations only: the same code runs in f32 and f64, and never
+ * touches a tensor's bytes. */
+#ifndef TRIMTAB_TRAINING_MODEL_H
+#define TRIMTAB_TRAINING_MODEL_H
+
+#include "trimtab/kernels.h"
+#include "trimtab/kvcache.h"
+
+typedef struct tt_model_dims {
+    int64_t layers, heads, channels, context, vocab;
+} tt_model_dims;
+
+/* TT_ECONFIG for dims that are not positive, do not divide (channels by heads) or are beyond what
+ * this code can address, naming the key. Every function below requires dims that pass. */
+tt_status tt_model_dims_check(const tt_model_dims *dims);
+
+/* Parameter tensors, in a fixed order that is also the order in slots and checkpoints. Layer
+ * tensors are per layer: "h.0.attn.c_attn.weight". Names follow GPT-2's where they exist:
+ *   wte.weight [V,C], wpe.weight [T,C],
+ *   h.i.ln_1.weight/bias [C], h.i.attn.c_attn.weight [3C,C]/bias [3C], h.i.attn.c_proj.weight
+ *   [C,C]/bias [C], h.i.ln_2.weight/bias [C], h.i.mlp.c_fc.weight [4C,C]/bias [4C],
+ *   h.i.mlp.c_proj.weight [C,4C]/bias [C], ln_f.weight/bias [C]. */
+typedef struct tt_param_tensor {
+    char name[64];
+    int rank;
+    int64_t dims[2];
+    int64_t count;  /* elements */
+    int64_t offset; /* in elements, into the flat parameter vector of a slot */
+    bool decay;     /* weight decay applies (matrices and embeddings; none on norms and biases) */
+    bool residual;  /* a projection into the residual stream: init std 0.02 / sqrt(2 layers) */
+} tt_param_tensor;
+
+typedef struct tt_model tt_model;
+
+/* Lays out parameters and activations for batches of `batch` sequences of up to `time` tokens.
+ * Tensor memory (activations, gradients) comes from `context`. Parameters belong to the caller:
+ * flat vectors of tt_model_param_count() elements. batch 0: for decoding only, no activations or
+ * gradients. */
+tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_t batch,
+                          int64_t time, tt_model **out);
+void tt_model_destroy(tt_model *model);
+/* Tensor bytes that tt_model_create will take for these sizes; SIZE_MAX when beyond the address
+ * space. */
+size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype);
+/* Elements of all parameters (tensors start at multiples of 16 elements; gaps stay zero). */
+int64_t tt_model_param_count(const tt_model_dims *dims);
+
+const tt_model_dims *tt_model_get_dims(const tt_model *model);
+size_t tt_model_tensor_count(const tt_model *model);
+const tt_param_tensor *tt_model_tensor(const tt_model *model, size_t index);
+
+/* GPT-2 initialisation: normal(0, 0.02), residual projections / sqrt(2 layers), norms 1, biases 0;
+ * a pure function of seed. */
+tt_status tt_model_init_params(const tt_model *model, uint64_t seed, void *params);
+
+/* Called after each named tensor has been produced (and before it is used): by the replay that
+ * names the first bad tensor, and by faults in tests. `data` is tensor memory. A failure status
+ * stops the pass and is returned. Names, in order (i = layer):
+ *   "act.embed";
+ *   "act.h.i.ln_1", "act.h.i.ln_1.mean", "act.h.i.ln_1.rstd", "act.h.i.qkv", "act.h.i.attn",
+ *   "act.h.i.attn.lse", "act.h.i.resid_mid", "act.h.i.ln_2", "act.h.i.ln_2.mean",
+ *   "act.h.i.ln_2.rstd", "act.h.i.fc", "act.h.i.gelu", "act.h.i.resid";
+ *   "act.ln_f", "act.ln_f.mean", "act.ln_f.rstd", "act.logits", "act.losses";
+ *   "grad.<parameter tensor>" as each becomes final.
+ * The two projections into the residual stream are added to it where they lie and have no memory
+ * of their own: a bad one shows as resid_mid or resid. */
+typedef tt_status (*tt_probe_fn)(void *user, const char *name, void *data, int64_t count);
+void tt_model_set_probe(tt_model *model, tt_probe_fn probe, void *user);
+
+/* tokens, targets: int32 [batch,time] in ordinary memory, each in [0, vocab) (TT_EDATA names the
+ * first that is not). *loss is the mean cross-entropy in nats, summed in float64 in row order.
+ * targets NULL: logits only, `loss` is not written and may be NULL. */
+tt_status tt_model_forward(tt_model *model, const void *params, const int32_t *tokens,
+                           const int32_t *targets, int64_t batch, int64_t time, double *loss);
+/* The forward pass of a training step: as above, and in the same sweep the gradient of this mean
+ * loss times `scale` (1/accumulation steps) takes the place of the logits. A row of logits with a
+ * NaN or +inf becomes a row of NaN, so a scan of "act.logits" still finds it. */
+tt_status tt_model_forward_train(tt_model *model, const void *params, const int32_t *tokens,
+                                 const int32_t *targets, int64_t batch, int64_t time, double scale,
+                                 double *loss);
+tt_status tt_model_zero_grad(tt_model *model);
+/* Adds the gradients of the last pass to what is there. That pass must have been a
+ * tt_model_forward_train (TT_EINVAL), with the same params, and can be used once. */
+tt_status tt_model_backward(tt_model *model, const void *params);
+/* The flat gradient vector: same layout as parameters. */
+void *tt_model_gradients(tt_model *model);
+
+/* A tensor of the last pass that is still resident, in graph order (parameters before their first
+ * use, then activations, then gradients in backward order), so that the first non-finite one is
+ * where the trouble began. False past the last. `count` is 0 for activations before the first pass,
+ * and for parameters when `params` is NULL. A model of batch 0 has parameters only. */
+typedef struct tt_resident {
+    char name[80];
+    const void *data;
+    int64_t count;
+    bool is_parameter; /* then `data` lies in the `params` given */
+} tt_resident;
+bool tt_model_resident(const tt_model *model, const void *params, size_t index, tt_resident *out);
+
+/* Decoding: logits[vocab] (ordinary memory, always float) of the last of `count` new tokens, whose
+ * keys and values are appended to the store (of this model's layers and channels). On failure the
+ * store keeps the tokens it had. A model created with batch 0 may be used; a decode leaves the
+ * tensors of the last training pass as they are. */
+tt_status tt_model_decode(tt_model *model, const void *params, tt_kv_store *store,
+                          const int32_t *tokens, int64_t count, float *logits);
+
+/* The matrix products of one training microbatch, for the tuner. Returns how many (at most
+ * `capacity` are written). */
+size_t tt_model_gemm_shapes(const tt_model_dims *dims, int64_t batch, int64_t time,
+                            tt_gemm_shape *out, size_t capacity);
+
+#endif

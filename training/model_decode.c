@@ -1,0 +1,165 @@
+/* Decoding: new tokens of one sequence against the keys and values of those before them. */
+#include "model_internal.h"
+
+/* Some tokens on their way through the layers. */
+typedef struct decode {
+    tt_pass pass;
+    tt_model *model;
+    tt_kv_store *store;
+    int64_t position; /* of the first of them */
+    void *resid, *branch, *wide, *gelu;
+} decode;
+
+static tt_status layernorm(const decode *d, size_t param, const void *x, int64_t rows)
+{
+    tt_model *model = d->model;
+    const tt_layernorm_forward_args args = {
+        .rows = rows,
+        .channels = model->dims.channels,
+        .x = x,
+        .gamma = tt_model_param(model, d->pass.params, param),
+        .beta = tt_model_param(model, d->pass.params, param + 1),
+        .y = d->branch,
+        .mean = model->memory + model->plan.decode.mean,
+        .rstd = model->memory + model->plan.decode.rstd,
+    };
+    return tt_op_run(model->context, TT_OP_LAYERNORM_FORWARD, &args);
+}
+
+/* resid += x w^T + bias, by way of `projected`. */
+static tt_status project_into_residual(const decode *d, size_t param, int64_t k, const void *x,
+                                       void *projected)
+{
+    const int64_t channels = d->model->dims.channels;
+    TRY(tt_pass_linear(&d->pass, param, channels, k, x, projected));
+    const tt_add_args add = {
+        .n = d->pass.rows * channels, .a = d->resid, .b = projected, .out = d->resid};
+    return tt_op_run(d->model->context, TT_OP_ADD, &add);
+}
+
+static tt_status decode_layer(const decode *d, int64_t layer)
+{
+    tt_model *model = d->model;
+    const int64_t channels = model->dims.channels;
+    TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_1), d->resid, d->pass.rows));
+    TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_QKV), 3 * channels, channels,
+                       d->branch, d->wide));
+    TRY(tt_kv_store_append(d->store, layer, d->wide, d->pass.rows));
+    const tt_attention_cached_args attention = {.count = d->pass.rows,
+                                                .position = d->position,
+                                                .heads = model->dims.heads,
+                                                .channels = channels,
+                                                .q_stride = 3 * channels,
+                                                .q = d->wide,
+                                                .keys = tt_kv_store_keys(d->store, layer),
+                                                .values = tt_kv_store_values(d->store, layer),
+                                                .out = d->branch};
+    TRY(tt_op_run(model->context, TT_OP_ATTENTION_CACHED, &attention));
+    TRY(project_into_residual(d, tt_model_layer_param(layer, PARAM_PROJ), channels, d->branch,
+                              d->wide));
+    TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_2), d->resid, d->pass.rows));
+    TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_FC), 4 * channels, channels,
+                       d->branch, d->wide));
+    const tt_gelu_forward_args gelu = {
+        .n = d->pass.rows * 4 * channels, .x = d->wide, .y = d->gelu};
+    TRY(tt_op_run(model->context, TT_OP_GELU_FORWARD, &gelu));
+    return project_into_residual(d, tt_model_layer_param(layer, PARAM_FC_PROJ), 4 * channels,
+                                 d->gelu, d->branch);
+}
+
+/* The tied head on the last row only. */
+static tt_status decode_head(const decode *d, float *logits)
+{
+    tt_model *model = d->model;
+    const tt_model_dims *dims = &model->dims;
+    const size_t element = model->plan.element;
+    const unsigned char *last =
+        (const unsigned char *)d->resid + (size_t)((d->pass.rows - 1) * dims->channels) * element;
+    TRY(layernorm(d, model->tensor_count - 2, last, 1));
+    void *row = model->memory + model->plan.decode.logits;
+    const tt_linear_forward_args head = {.m = 1,
+                                         .n = dims->vocab,
+                                         .k = dims->channels,
+                                         .x = d->branch,
+                                         .w = tt_model_param(model, d->pass.params, PARAM_WTE),
+                                         .y = row};
+    TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &head));
+    const size_t bytes = (size_t)dims->vocab * element;
+    if (tt_context_dtype(model->context) != TT_F64) {
+        return tt_tensor_read(model->context, logits, row, bytes);
+    }
+    const double *wide = model->host;
+    TRY(tt_tensor_read(model->context, model->host, row, bytes));
+    for (int64_t i = 0; i < dims->vocab; i++) {
+        logits[i] = (float)wide[i];
+    }
+    return TT_OK;
+}
+
+/* `logits` NULL: more tokens follow, nobody asks for the head. */
+static tt_status decode_rows(const decode *d, const int32_t *tokens, float *logits)
+{
+    tt_model *model = d->model;
+    unsigned char *row_tokens = model->memory + model->plan.decode.tokens;
+    TRY(tt_tensor_write(model->context, row_tokens, tokens,
+                        (size_t)d->pass.rows * sizeof(int32_t)));
+    const tt_embedding_forward_args embedding = {
+        .batch = 1,
+        .time = d->pass.rows,
+        .channels = model->dims.channels,
+        .position = d->position,
+        .tokens = row_tokens,
+        .wte = tt_model_param(model, d->pass.params, PARAM_WTE),
+        .wpe = tt_model_param(model, d->pass.params, PARAM_WPE),
+        .out = d->resid,
+    };
+    TRY(tt_op_run(model->context, TT_OP_EMBEDDING_FORWARD, &embedding));
+    for (int64_t layer = 0; layer < model->dims.layers; layer++) {
+        TRY(decode_layer(d, layer));
+    }
+    if (logits) {
+        TRY(decode_head(d, logits));
+    }
+    return tt_kv_store_advance(d->store, d->pass.rows);
+}
+
+static tt_status decode_all(tt_model *model, const void *params, tt_kv_store *store,
+                            const int32_t *tokens, int64_t count, float *logits)
+{
+    const tt_decode_scratch *scratch = &model->plan.decode;
+    for (int64_t done = 0; done < count;) {
+        int64_t rows = count - done < scratch->rows ? count - done : scratch->rows;
+        const decode d = {
+            .pass = {.model = model, .params = params, .batch = 1, .time = rows, .rows = rows},
+            .model = model,
+            .store = store,
+            .position = tt_kv_store_length(store),
+            .resid = model->memory + scratch->resid,
+            .branch = model->memory + scratch->branch,
+            .wide = model->memory + scratch->wide,
+            .gelu = model->memory + scratch->gelu,
+        };
+        TRY(decode_rows(&d, tokens + done, done + rows == count ? logits : NULL));
+        done += rows;
+    }
+    return TT_OK;
+}
+
+tt_status tt_model_decode(tt_model *model, const void *params, tt_kv_store *store,
+                          const int32_t *tokens, int64_t count, float *logits)
+{
+    const int64_t before = tt_kv_store_length(store);
+    const int64_t capacity = tt_kv_store_capacity(store);
+    const int64_t room = capacity < model->dims.context ? capacity : model->dims.context;
+    if (count < 1 || count > room - before) {
+        return tt_fail(TT_EINVAL,
+                       "cannot decode %lld tokens after %lld: there is room for %lld in all",
+                       (long long)count, (long long)before, (long long)room);
+    }
+    TRY(tt_model_check_tokens(model, "token", tokens, count));
+    tt_status status = decode_all(model, params, store, tokens, count, logits);
+    if (status) {
+        (void)tt_kv_store_truncate(store, before); /* shorter than now: cannot fail */
+    }
+    return status;
+}

@@ -1,0 +1,180 @@
+/* What the model's own files share: how parameters and activations are numbered and laid out. */
+#ifndef TRIMTAB_TRAINING_MODEL_INTERNAL_H
+#define TRIMTAB_TRAINING_MODEL_INTERNAL_H
+
+#include "model.h"
+
+/* Returns from the caller with the first failure; for functions that own nothing. */
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        tt_status try_status = (call);                                                             \
+        if (try_status) {                                                                          \
+            return try_status;                                                                     \
+        }                                                                                          \
+    } while (0)
+
+/* Parameter tensors: wte, wpe, then these for each layer, then ln_f's two. A weight's bias follows
+ * it. */
+enum {
+    PARAM_WTE,
+    PARAM_WPE,
+    PARAM_FIRST_LAYER,
+};
+typedef enum tt_layer_param {
+    PARAM_LN_1,
+    PARAM_LN_1_BIAS,
+    PARAM_QKV,
+    PARAM_QKV_BIAS,
+    PARAM_PROJ,
+    PARAM_PROJ_BIAS,
+    PARAM_LN_2,
+    PARAM_LN_2_BIAS,
+    PARAM_FC,
+    PARAM_FC_BIAS,
+    PARAM_FC_PROJ,
+    PARAM_FC_PROJ_BIAS,
+    PARAMS_PER_LAYER,
+} tt_layer_param;
+
+/* Activations: embed, then these for each layer, then the head's. A norm's mean and rstd follow
+ * it. */
+enum {
+    ACT_EMBED,
+    ACT_FIRST_LAYER,
+};
+typedef enum tt_layer_act {
+    ACT_LN_1,
+    ACT_LN_1_MEAN,
+    ACT_LN_1_RSTD,
+    ACT_QKV,
+    ACT_ATTN,
+    ACT_LSE,
+    ACT_RESID_MID,
+    ACT_LN_2,
+    ACT_LN_2_MEAN,
+    ACT_LN_2_RSTD,
+    ACT_FC,
+    ACT_GELU,
+    ACT_RESID,
+    ACTS_PER_LAYER,
+} tt_layer_act;
+typedef enum tt_head_act {
+    ACT_LN_F,
+    ACT_LN_F_MEAN,
+    ACT_LN_F_RSTD,
+    ACT_LOGITS,
+    ACT_LOSSES,
+    ACTS_OF_HEAD,
+} tt_head_act;
+
+typedef struct tt_activation {
+    char name[48];
+    int64_t width; /* elements per token */
+    size_t offset; /* bytes from the model's memory */
+} tt_activation;
+
+/* Buffers that nothing outlives a pass in: backward's gradients of activations, or a decode's
+ * activations (never both at once). Byte offsets from the model's memory. */
+typedef struct tt_backward_scratch {
+    size_t dresid;  /* [rows, C]: the gradient that runs down the residual stream */
+    size_t dbranch; /* [rows, C] */
+    size_t dwide;   /* [rows, 4C] */
+} tt_backward_scratch;
+typedef struct tt_decode_scratch {
+    int64_t rows; /* tokens decoded at a time */
+    size_t tokens, resid, branch, wide, gelu, mean, rstd, logits;
+} tt_decode_scratch;
+
+/* Where everything lies in one piece of tensor memory. */
+typedef struct tt_model_plan {
+    size_t element;
+    size_t tokens, targets; /* int32 [rows] */
+    size_t gradients;       /* the flat vector */
+    tt_backward_scratch backward;
+    tt_decode_scratch decode;
+    size_t bytes;
+} tt_model_plan;
+
+typedef enum tt_resident_kind {
+    RESIDENT_PARAMETER,
+    RESIDENT_ACTIVATION,
+    RESIDENT_GRADIENT
+} tt_resident_kind;
+
+typedef struct tt_resident_entry {
+    tt_resident_kind kind;
+    size_t index;
+} tt_resident_entry;
+
+struct tt_model {
+    tt_context *context;
+    tt_model_dims dims;
+    int64_t max_batch, max_time;
+    tt_param_tensor *tensors;
+    size_t tensor_count;
+    char (*gradient_names)[80]; /* of each parameter tensor */
+    tt_activation *acts;        /* NULL for batch 0 */
+    size_t act_count;
+    tt_resident_entry *residents;
+    size_t resident_count;
+    tt_model_plan plan;
+    unsigned char *memory; /* tensor memory: addresses only, never bytes */
+    void *host;            /* losses of a batch, or a row of float64 logits, on their way out */
+    tt_probe_fn probe;
+    void *probe_user;
+    int64_t batch, time; /* of the last pass; 0 before the first */
+    bool has_losses;     /* the last pass had targets */
+    bool backward_due;   /* the last pass left a gradient in place of the logits */
+};
+
+/* ---- model_layout.c ---- */
+
+size_t tt_model_layer_param(int64_t layer, tt_layer_param which);
+size_t tt_model_layer_act(int64_t layer, tt_layer_act which);
+size_t tt_model_head_act(const tt_model_dims *dims, tt_head_act which);
+size_t tt_model_count_tensors(const tt_model_dims *dims);
+size_t tt_model_count_acts(const tt_model_dims *dims);
+/* Fills tensors[tt_model_count_tensors()]; returns the elements of the flat vector. `tensors` may
+ * be NULL. */
+int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tensors);
+/* Fills acts[tt_model_count_acts()] and *plan. `acts` may be NULL. plan->bytes is SIZE_MAX when
+ * the sum is beyond the address space. */
+void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype,
+                             tt_activation *acts, tt_model_plan *plan);
+
+/* ---- the passes ---- */
+
+/* One sweep over the model: what every step of it needs. */
+typedef struct tt_pass {
+    tt_model *model;
+    const void *params;
+    int64_t batch, time, rows;
+} tt_pass;
+
+/* Addresses in tensor memory. */
+static inline const void *tt_model_param(const tt_model *model, const void *params, size_t index)
+{
+    return (const unsigned char *)params +
+           (size_t)model->tensors[index].offset * model->plan.element;
+}
+
+static inline void *tt_model_grad(const tt_model *model, size_t index)
+{
+    return model->memory + model->plan.gradients +
+           (size_t)model->tensors[index].offset * model->plan.element;
+}
+
+static inline void *tt_model_act(const tt_model *model, size_t index)
+{
+    return model->memory + model->acts[index].offset;
+}
+
+/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it. */
+tt_status tt_pass_linear(const tt_pass *pass, size_t index, int64_t n, int64_t k, const void *x,
+                         void *y);
+
+/* TT_EDATA names the first token outside the vocabulary. */
+tt_status tt_model_check_tokens(const tt_model *model, const char *what, const int32_t *tokens,
+                                int64_t count);
+
+#endif

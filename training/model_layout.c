@@ -1,0 +1,326 @@
+/* Names, shapes and places of parameters and activations. */
+#include "model_internal.h"
+
+#include <stdio.h>
+
+enum { ALIGN_ELEMENTS = 16, ALIGN_BYTES = 64, DECODE_ROWS = 256 };
+
+/* With these every element count of the parameters stays below 2^60. */
+static const int64_t max_layers = INT64_C(1) << 16;
+static const int64_t max_channels = INT64_C(1) << 20;
+
+static tt_status check_range(const char *key, int64_t value, int64_t limit)
+{
+    if (value >= 1 && value <= limit) {
+        return TT_OK;
+    }
+    return tt_fail(TT_ECONFIG, "model.%s is %lld; give a number from 1 to %lld", key,
+                   (long long)value, (long long)limit);
+}
+
+tt_status tt_model_dims_check(const tt_model_dims *dims)
+{
+    TRY(check_range("layers", dims->layers, max_layers));
+    TRY(check_range("channels", dims->channels, max_channels));
+    TRY(check_range("heads", dims->heads, dims->channels));
+    TRY(check_range("context", dims->context, INT32_MAX));
+    TRY(check_range("vocab", dims->vocab, INT32_MAX));
+    if (dims->channels % dims->heads) {
+        return tt_fail(TT_ECONFIG,
+                       "model.channels (%lld) is not a multiple of model.heads (%lld); every head "
+                       "needs the same share of the channels",
+                       (long long)dims->channels, (long long)dims->heads);
+    }
+    return TT_OK;
+}
+
+/* ---- parameters ---- */
+
+size_t tt_model_layer_param(int64_t layer, tt_layer_param which)
+{
+    return PARAM_FIRST_LAYER + (size_t)layer * PARAMS_PER_LAYER + (size_t)which;
+}
+
+size_t tt_model_count_tensors(const tt_model_dims *dims)
+{
+    return tt_model_layer_param(dims->layers, PARAM_LN_1) + 2;
+}
+
+typedef struct param_rule {
+    const char *name;
+    int rows, columns; /* in multiples of C; columns 0: a vector */
+    bool residual;
+} param_rule;
+
+static const param_rule layer_params[PARAMS_PER_LAYER] = {
+    [PARAM_LN_1] = {"ln_1.weight", 1, 0, false},
+    [PARAM_LN_1_BIAS] = {"ln_1.bias", 1, 0, false},
+    [PARAM_QKV] = {"attn.c_attn.weight", 3, 1, false},
+    [PARAM_QKV_BIAS] = {"attn.c_attn.bias", 3, 0, false},
+    [PARAM_PROJ] = {"attn.c_proj.weight", 1, 1, true},
+    [PARAM_PROJ_BIAS] = {"attn.c_proj.bias", 1, 0, false},
+    [PARAM_LN_2] = {"ln_2.weight", 1, 0, false},
+    [PARAM_LN_2_BIAS] = {"ln_2.bias", 1, 0, false},
+    [PARAM_FC] = {"mlp.c_fc.weight", 4, 1, false},
+    [PARAM_FC_BIAS] = {"mlp.c_fc.bias", 4, 0, false},
+    [PARAM_FC_PROJ] = {"mlp.c_proj.weight", 1, 4, true},
+    [PARAM_FC_PROJ_BIAS] = {"mlp.c_proj.bias", 1, 0, false},
+};
+
+/* Walks the flat vector; with `tensors` NULL only the elements are counted. */
+typedef struct param_cursor {
+    tt_param_tensor *tensors;
+    size_t index;
+    int64_t offset;
+} param_cursor;
+
+/* columns 0: a vector (norms and biases), which takes no weight decay. */
+static void place_param(param_cursor *cursor, int64_t layer, const char *name, int64_t rows,
+                        int64_t columns, bool residual)
+{
+    int64_t count = columns ? rows * columns : rows;
+    if (cursor->tensors) {
+        tt_param_tensor *tensor = &cursor->tensors[cursor->index];
+        *tensor = (tt_param_tensor){.rank = columns ? 2 : 1,
+                                    .dims = {rows, columns ? columns : 1},
+                                    .count = count,
+                                    .offset = cursor->offset,
+                                    .decay = columns != 0,
+                                    .residual = residual};
+        if (layer < 0) {
+            snprintf(tensor->name, sizeof tensor->name, "%s", name);
+        } else {
+            snprintf(tensor->name, sizeof tensor->name, "h.%lld.%s", (long long)layer, name);
+        }
+    }
+    cursor->index++;
+    cursor->offset += (count + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+}
+
+int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tensors)
+{
+    const int64_t channels = dims->channels;
+    param_cursor cursor = {.tensors = tensors};
+    place_param(&cursor, -1, "wte.weight", dims->vocab, channels, false);
+    place_param(&cursor, -1, "wpe.weight", dims->context, channels, false);
+    for (int64_t layer = 0; layer < dims->layers; layer++) {
+        for (int which = 0; which < PARAMS_PER_LAYER; which++) {
+            const param_rule *rule = &layer_params[which];
+            place_param(&cursor, layer, rule->name, rule->rows * channels, rule->columns * channels,
+                        rule->residual);
+        }
+    }
+    place_param(&cursor, -1, "ln_f.weight", channels, 0, false);
+    place_param(&cursor, -1, "ln_f.bias", channels, 0, false);
+    return cursor.offset;
+}
+
+int64_t tt_model_param_count(const tt_model_dims *dims)
+{
+    return tt_model_lay_out_params(dims, NULL);
+}
+
+/* ---- activations ---- */
+
+size_t tt_model_layer_act(int64_t layer, tt_layer_act which)
+{
+    return ACT_FIRST_LAYER + (size_t)layer * ACTS_PER_LAYER + (size_t)which;
+}
+
+size_t tt_model_head_act(const tt_model_dims *dims, tt_head_act which)
+{
+    return tt_model_layer_act(dims->layers, ACT_LN_1) + (size_t)which;
+}
+
+size_t tt_model_count_acts(const tt_model_dims *dims)
+{
+    return tt_model_head_act(dims, ACTS_OF_HEAD);
+}
+
+static const char *const layer_act_names[ACTS_PER_LAYER] = {
+    [ACT_LN_1] = "ln_1",
+    [ACT_LN_1_MEAN] = "ln_1.mean",
+    [ACT_LN_1_RSTD] = "ln_1.rstd",
+    [ACT_QKV] = "qkv",
+    [ACT_ATTN] = "attn",
+    [ACT_LSE] = "attn.lse",
+    [ACT_RESID_MID] = "resid_mid",
+    [ACT_LN_2] = "ln_2",
+    [ACT_LN_2_MEAN] = "ln_2.mean",
+    [ACT_LN_2_RSTD] = "ln_2.rstd",
+    [ACT_FC] = "fc",
+    [ACT_GELU] = "gelu",
+    [ACT_RESID] = "resid",
+};
+
+static const char *const head_act_names[ACTS_OF_HEAD] = {
+    [ACT_LN_F] = "ln_f",     [ACT_LN_F_MEAN] = "ln_f.mean", [ACT_LN_F_RSTD] = "ln_f.rstd",
+    [ACT_LOGITS] = "logits", [ACT_LOSSES] = "losses",
+};
+
+static int64_t layer_act_width(const tt_model_dims *dims, tt_layer_act which)
+{
+    switch (which) {
+    case ACT_LN_1_MEAN:
+    case ACT_LN_1_RSTD:
+    case ACT_LN_2_MEAN:
+    case ACT_LN_2_RSTD:
+        return 1;
+    case ACT_LSE:
+        return dims->heads;
+    case ACT_QKV:
+        return 3 * dims->channels;
+    case ACT_FC:
+    case ACT_GELU:
+        return 4 * dims->channels;
+    default:
+        return dims->channels;
+    }
+}
+
+static int64_t head_act_width(const tt_model_dims *dims, tt_head_act which)
+{
+    switch (which) {
+    case ACT_LN_F:
+        return dims->channels;
+    case ACT_LOGITS:
+        return dims->vocab;
+    default:
+        return 1;
+    }
+}
+
+/* ---- memory ---- */
+
+/* Takes the next rows * width * element bytes; once past the address space it stays at SIZE_MAX. */
+static size_t take(size_t *used, int64_t rows, int64_t width, size_t element)
+{
+    size_t start = *used;
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)rows, (size_t)width, &bytes) ||
+        __builtin_mul_overflow(bytes, element, &bytes) ||
+        __builtin_add_overflow(bytes, (size_t)ALIGN_BYTES - 1, &bytes) ||
+        __builtin_add_overflow(start, bytes & ~((size_t)ALIGN_BYTES - 1), used)) {
+        *used = SIZE_MAX;
+    }
+    return start;
+}
+
+static void lay_out_acts(const tt_model_dims *dims, int64_t rows, size_t element,
+                         tt_activation *acts, size_t *used)
+{
+    size_t count = tt_model_count_acts(dims);
+    for (size_t i = 0; i < count; i++) {
+        const char *name = "embed";
+        int64_t width = dims->channels;
+        int64_t layer = -1;
+        if (i >= tt_model_head_act(dims, ACT_LN_F)) {
+            tt_head_act which = (tt_head_act)(i - tt_model_head_act(dims, ACT_LN_F));
+            name = head_act_names[which];
+            width = head_act_width(dims, which);
+        } else if (i >= ACT_FIRST_LAYER) {
+            tt_layer_act which = (tt_layer_act)((i - ACT_FIRST_LAYER) % ACTS_PER_LAYER);
+            layer = (int64_t)((i - ACT_FIRST_LAYER) / ACTS_PER_LAYER);
+            name = layer_act_names[which];
+            width = layer_act_width(dims, which);
+        }
+        size_t offset = take(used, rows, width, element);
+        if (!acts) {
+            continue;
+        }
+        acts[i] = (tt_activation){.width = width, .offset = offset};
+        if (layer < 0) {
+            snprintf(acts[i].name, sizeof acts[i].name, "act.%s", name);
+        } else {
+            snprintf(acts[i].name, sizeof acts[i].name, "act.h.%lld.%s", (long long)layer, name);
+        }
+    }
+}
+
+static size_t lay_out_backward(const tt_model_dims *dims, int64_t rows, size_t element,
+                               size_t start, tt_backward_scratch *scratch)
+{
+    size_t used = start;
+    scratch->dresid = take(&used, rows, dims->channels, element);
+    scratch->dbranch = take(&used, rows, dims->channels, element);
+    scratch->dwide = take(&used, rows, 4 * dims->channels, element);
+    return used;
+}
+
+static size_t lay_out_decode(const tt_model_dims *dims, size_t element, size_t start,
+                             tt_decode_scratch *scratch)
+{
+    const int64_t rows = dims->context < DECODE_ROWS ? dims->context : DECODE_ROWS;
+    size_t used = start;
+    scratch->rows = rows;
+    scratch->tokens = take(&used, rows, 1, sizeof(int32_t));
+    scratch->resid = take(&used, rows, dims->channels, element);
+    scratch->branch = take(&used, rows, dims->channels, element);
+    scratch->wide = take(&used, rows, 4 * dims->channels, element);
+    scratch->gelu = take(&used, rows, 4 * dims->channels, element);
+    scratch->mean = take(&used, rows, 1, element);
+    scratch->rstd = take(&used, rows, 1, element);
+    scratch->logits = take(&used, 1, dims->vocab, element);
+    return used;
+}
+
+void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype,
+                             tt_activation *acts, tt_model_plan *plan)
+{
+    *plan = (tt_model_plan){.element = tt_dtype_size(dtype)};
+    int64_t rows;
+    if (__builtin_mul_overflow(batch, time, &rows)) {
+        plan->bytes = SIZE_MAX;
+        return;
+    }
+    size_t used = 0;
+    if (rows > 0) {
+        plan->tokens = take(&used, rows, 1, sizeof(int32_t));
+        plan->targets = take(&used, rows, 1, sizeof(int32_t));
+        lay_out_acts(dims, rows, plan->element, acts, &used);
+        plan->gradients = take(&used, tt_model_param_count(dims), 1, plan->element);
+    }
+    size_t backward_end = used;
+    if (rows > 0) {
+        backward_end = lay_out_backward(dims, rows, plan->element, used, &plan->backward);
+    }
+    size_t decode_end = lay_out_decode(dims, plan->element, used, &plan->decode);
+    plan->bytes = backward_end > decode_end ? backward_end : decode_end;
+}
+
+size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype)
+{
+    tt_model_plan plan;
+    tt_model_lay_out_memory(dims, batch, time, dtype, NULL, &plan);
+    return plan.bytes;
+}
+
+/* ---- for the tuner ---- */
+
+size_t tt_model_gemm_shapes(const tt_model_dims *dims, int64_t batch, int64_t time,
+                            tt_gemm_shape *out, size_t capacity)
+{
+    const int64_t rows = batch * time;
+    const int64_t channels = dims->channels;
+    const int layers = (int)dims->layers;
+    const struct {
+        int64_t n, k;
+        int count;
+    } products[] = {{3 * channels, channels, layers},
+                    {channels, channels, layers},
+                    {4 * channels, channels, layers},
+                    {channels, 4 * channels, layers},
+                    {dims->vocab, channels, 1}};
+    static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
+    size_t count = 0;
+    for (size_t op = 0; op < sizeof ops / sizeof ops[0]; op++) {
+        for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
+            if (count < capacity) {
+                out[count] =
+                    (tt_gemm_shape){ops[op], rows, products[i].n, products[i].k, products[i].count};
+            }
+            count++;
+        }
+    }
+    return count;
+}

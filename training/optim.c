@@ -1,0 +1,96 @@
+/* AdamW over a model's tensors; the learning rate; the gradient norm. */
+#include "optim.h"
+
+#include <math.h>
+
+double tt_learning_rate(const tt_optim_options *options, int64_t step)
+{
+    const double pi = 3.14159265358979323846;
+    if (step < options->warmup_steps) {
+        return options->learning_rate * (double)(step + 1) / (double)options->warmup_steps;
+    }
+    if (step >= options->total_steps) {
+        return options->minimum_rate;
+    }
+    double progress = (double)(step - options->warmup_steps) /
+                      (double)(options->total_steps - options->warmup_steps);
+    double span = options->learning_rate - options->minimum_rate;
+    return options->minimum_rate + 0.5 * (1.0 + cos(pi * progress)) * span;
+}
+
+tt_status tt_gradient_norm(tt_context *context, tt_model *model, double *norm, uint64_t *nonfinite)
+{
+    tt_tensor_stats stats = {0};
+    /* One pass over the flat vector: the gaps between tensors are zero. */
+    const tt_stats_args args = {.n = tt_model_param_count(tt_model_get_dims(model)),
+                                .x = tt_model_gradients(model),
+                                .out = &stats};
+    tt_status status = tt_op_run(context, TT_OP_STATS, &args);
+    if (status) {
+        return status;
+    }
+    *norm = sqrt(stats.sum_squares);
+    *nonfinite = stats.nonfinite;
+    return TT_OK;
+}
+
+/* The step's scalars; everything that all tensors share. */
+static tt_step_scalars scalars_of(const tt_optim_options *options, int64_t step, double grad_norm)
+{
+    const double count = (double)(step + 1);
+    tt_step_scalars scalars = {
+        .learning_rate = tt_learning_rate(options, step),
+        .beta1 = options->beta1,
+        .beta2 = options->beta2,
+        .epsilon = options->epsilon,
+        .bias_correction1 = -expm1(count * log(options->beta1)),
+        .bias_correction2 = -expm1(count * log(options->beta2)),
+        .gradient_scale = 1.0,
+    };
+    if (options->clip > 0.0 && grad_norm > options->clip) {
+        scalars.gradient_scale = options->clip / grad_norm;
+    }
+    return scalars;
+}
+
+static unsigned char *element_at(const void *vector, int64_t offset, size_t element)
+{
+    return (unsigned char *)vector + (size_t)offset * element;
+}
+
+tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_options *options,
+                        int64_t step, double grad_norm, const tt_slot_tensors *from,
+                        const tt_slot_tensors *to, tt_verdict *verdict)
+{
+    const tt_step_scalars scalars = scalars_of(options, step, grad_norm);
+    const size_t element = tt_dtype_size(tt_context_dtype(context));
+    const void *gradients = tt_model_gradients(model);
+    *verdict = (tt_verdict){0};
+    for (size_t i = 0; i < tt_model_tensor_count(model); i++) {
+        const tt_param_tensor *tensor = tt_model_tensor(model, i);
+        const int64_t at = tensor->offset;
+        tt_verdict own = {0};
+        const tt_adamw_args args = {
+            .n = tensor->count,
+            .p = element_at(from->params, at, element),
+            .m = element_at(from->m, at, element),
+            .v = element_at(from->v, at, element),
+            .g = element_at(gradients, at, element),
+            .p_next = element_at(to->params, at, element),
+            .m_next = element_at(to->m, at, element),
+            .v_next = element_at(to->v, at, element),
+            .weight_decay = tensor->decay ? options->weight_decay : 0.0,
+            .scalars = &scalars,
+            .verdict = &own,
+        };
+        tt_status status = tt_op_run(context, TT_OP_ADAMW, &args);
+        if (status) {
+            return status;
+        }
+        /* Tensor by tensor, so that the sums do not depend on how the operation adds to them. */
+        verdict->nonfinite += own.nonfinite;
+        verdict->update_squares += own.update_squares;
+        verdict->param_squares += own.param_squares;
+    }
+    return TT_OK;
+}

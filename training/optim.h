@@ -1,0 +1,31 @@
+/* AdamW over a model's parameter tensors, and the learning-rate schedule. */
+#ifndef TRIMTAB_TRAINING_OPTIM_H
+#define TRIMTAB_TRAINING_OPTIM_H
+
+#include "model.h"
+
+typedef struct tt_optim_options {
+    double learning_rate, minimum_rate; /* peak, and end of the cosine */
+    int64_t warmup_steps, total_steps;
+    double beta1, beta2, epsilon, weight_decay;
+    double clip; /* global norm; 0: no clipping */
+} tt_optim_options;
+
+/* Linear warm-up from lr/warmup, then cosine to minimum_rate at total_steps. step counts from 0. */
+double tt_learning_rate(const tt_optim_options *options, int64_t step);
+
+/* The tensors of one slot: three flat vectors in tensor memory. */
+typedef struct tt_slot_tensors {
+    void *params, *m, *v;
+} tt_slot_tensors;
+
+/* Global L2 norm of the gradients in float64, fixed order; counts non-finite elements. */
+tt_status tt_gradient_norm(tt_context *context, tt_model *model, double *norm, uint64_t *nonfinite);
+
+/* One update: reads slot `from` and the model's gradients, writes slot `to` (may be the same).
+ * `step` counts from 0 (bias corrections use step+1). `grad_norm` is used for clipping. */
+tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_options *options,
+                        int64_t step, double grad_norm, const tt_slot_tensors *from,
+                        const tt_slot_tensors *to, tt_verdict *verdict);
+
+#endif
