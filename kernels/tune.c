@@ -1,0 +1,236 @@
+/* detect_and_tune for the tile: prove, then time, then choose. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tune.h"
+
+/* Candidates timed together with the incumbent; their times count relative to the incumbent's of
+ * the same wave, so that a drifting clock favours none. */
+enum { WAVE = 4, REPETITIONS_MAX = 101 };
+
+void tt_tune_options_init(tt_tune_options *options)
+{
+    *options = (tt_tune_options){
+        .size = sizeof *options, .budget_seconds = 10, .tie_band = 0.02, .repetitions = 5};
+}
+
+typedef struct tuning {
+    const tt_tune_target *target;
+    const tt_tune_options *options;
+    tt_clock clock;
+    uint64_t begin;
+    tt_problem *problems;
+    tt_tune_candidate *results;
+    size_t anchor;         /* the first conforming candidate: the incumbent unless that is wrong */
+    double anchor_seconds; /* its time in the first wave */
+} tuning;
+
+static bool tile_valid(tt_tile tile)
+{
+    const int sides[3] = {tile.m, tile.n, tile.k};
+    for (int i = 0; i < 3; i++)
+        if (sides[i] < TT_TILE_MIN || sides[i] > TT_TILE_MAX || (sides[i] & (sides[i] - 1)) != 0)
+            return false;
+    return true;
+}
+
+static tt_status check_options(const tt_tune_options *options)
+{
+    if (options == NULL || options->size < sizeof *options)
+        return tt_fail(TT_EINVAL, "tune options are missing or of an older version");
+    if (options->shape_count == 0 || options->shapes == NULL || options->candidate_count == 0 ||
+        options->candidates == NULL)
+        return tt_fail(TT_EINVAL, "tune: no shapes or no candidates");
+    if (options->repetitions < 1 || options->repetitions > REPETITIONS_MAX ||
+        !(options->tie_band >= 0) || isnan(options->budget_seconds))
+        return tt_fail(TT_EINVAL, "tune: repetitions, tie band or budget is out of range");
+    for (size_t i = 0; i < options->candidate_count; i++)
+        if (!tile_valid(options->candidates[i]))
+            return tt_fail(TT_EINVAL, "tune: candidate %zu is no tile (powers of two, %d to %d)", i,
+                           TT_TILE_MIN, TT_TILE_MAX);
+    return TT_OK;
+}
+
+static bool budget_left(const tuning *t)
+{
+    double spent = (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
+    return spent < t->options->budget_seconds;
+}
+
+/* Proves candidates [begin, end) on every shape. */
+static tt_status prove(tuning *t, size_t begin, size_t end)
+{
+    tt_status status = TT_OK;
+    for (size_t i = begin; i < end; i++)
+        t->results[i].conforms = true;
+    for (size_t s = 0; s < t->options->shape_count && status == TT_OK; s++) {
+        tt_problem *problem = &t->problems[s];
+        status = tt_problem_open(problem);
+        for (size_t i = begin; i < end && status == TT_OK; i++)
+            if (t->results[i].conforms)
+                status = tt_problem_check(problem, t->target, t->results[i].tile,
+                                          &t->results[i].error, &t->results[i].conforms);
+        tt_problem_close(problem);
+    }
+    return status;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+/* Times `count` candidates on one shape: one untimed turn, then one run of each per turn, in
+ * alternating directions. Adds count x median to seconds[]. */
+static tt_status time_shape(const tuning *t, size_t s, const size_t *members, size_t count,
+                            double *seconds)
+{
+    double times[WAVE + 1][REPETITIONS_MAX];
+    int repetitions = t->options->repetitions;
+    for (int turn = -1; turn < repetitions; turn++) {
+        for (size_t at = 0; at < count; at++) {
+            size_t i = turn % 2 == 0 ? at : count - 1 - at;
+            uint64_t before = tt_clock_now(&t->clock);
+            tt_status status =
+                tt_problem_run(&t->problems[s], t->target, t->results[members[i]].tile);
+            if (status != TT_OK)
+                return status;
+            if (turn >= 0)
+                times[i][turn] = (double)(tt_clock_now(&t->clock) - before) * 1e-9;
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        seconds[i] += t->options->shapes[s].count * median(times[i], repetitions);
+    return TT_OK;
+}
+
+/* Times the anchor and the conforming candidates of [begin, end). */
+static tt_status time_wave(tuning *t, size_t begin, size_t end)
+{
+    size_t members[WAVE + 1] = {t->anchor}, count = 1;
+    double seconds[WAVE + 1] = {0};
+    tt_status status = TT_OK;
+    for (size_t i = begin; i < end; i++)
+        if (i != t->anchor && t->results[i].conforms)
+            members[count++] = i;
+    for (size_t s = 0; s < t->options->shape_count && status == TT_OK; s++) {
+        status = tt_problem_open(&t->problems[s]);
+        if (status == TT_OK)
+            status = time_shape(t, s, members, count, seconds);
+        tt_problem_close(&t->problems[s]);
+    }
+    if (status != TT_OK)
+        return status;
+    if (!t->results[t->anchor].timed)
+        t->anchor_seconds = seconds[0];
+    for (size_t i = 0; i < count; i++) {
+        tt_tune_candidate *result = &t->results[members[i]];
+        result->timed = true;
+        result->seconds =
+            seconds[0] > 0 ? t->anchor_seconds * (seconds[i] / seconds[0]) : seconds[i];
+    }
+    return TT_OK;
+}
+
+/* The first candidate within the tie band of the fastest. */
+static tt_status choose(const tuning *t, size_t *chosen)
+{
+    double best = INFINITY;
+    size_t count = t->options->candidate_count;
+    for (size_t i = 0; i < count; i++)
+        if (t->results[i].conforms && t->results[i].timed)
+            best = fmin(best, t->results[i].seconds);
+    for (size_t i = 0; i < count; i++) {
+        if (t->results[i].conforms && t->results[i].timed &&
+            t->results[i].seconds <= best * (1 + t->options->tie_band)) {
+            *chosen = i;
+            return TT_OK;
+        }
+    }
+    return tt_fail(TT_EINTERNAL, "tune: not one of %zu tiles computes the right product", count);
+}
+
+static tt_status run_waves(tuning *t)
+{
+    size_t count = t->options->candidate_count;
+    t->anchor = count;
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        /* The incumbent comes first and whatever the budget, even alone. */
+        end = begin + WAVE < count ? begin + WAVE : count;
+        if (!budget_left(t)) {
+            if (begin > 0 && t->anchor < count)
+                return TT_OK;
+            end = begin + 1;
+        }
+        tt_status status = prove(t, begin, end);
+        for (size_t i = begin; i < end && t->anchor == count; i++)
+            if (status == TT_OK && t->results[i].conforms)
+                t->anchor = i;
+        if (status == TT_OK && t->anchor < count)
+            status = time_wave(t, begin, end);
+        if (status != TT_OK)
+            return status;
+    }
+    return TT_OK;
+}
+
+tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
+                            tt_tune_candidate *results, size_t *chosen)
+{
+    tt_status status = check_options(options);
+    if (status != TT_OK)
+        return status;
+    if (results == NULL || chosen == NULL)
+        return tt_fail(TT_EINVAL, "tune: no place for the results");
+    tuning t = {.target = target, .options = options, .results = results};
+    t.clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
+    t.begin = tt_clock_now(&t.clock);
+    tt_tile largest = {TT_TILE_MIN, TT_TILE_MIN, TT_TILE_MIN};
+    for (size_t i = 0; i < options->candidate_count; i++) {
+        tt_tile tile = options->candidates[i];
+        results[i] = (tt_tune_candidate){.tile = tile};
+        largest.m = tile.m > largest.m ? tile.m : largest.m;
+        largest.n = tile.n > largest.n ? tile.n : largest.n;
+    }
+    t.problems = calloc(options->shape_count, sizeof *t.problems);
+    if (t.problems == NULL)
+        return tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes", options->shape_count);
+    for (size_t s = 0; s < options->shape_count && status == TT_OK; s++)
+        status = tt_problem_init(&t.problems[s], &options->shapes[s], largest);
+    if (status == TT_OK)
+        status = run_waves(&t);
+    if (status == TT_OK)
+        status = choose(&t, chosen);
+    for (size_t s = 0; s < options->shape_count; s++)
+        tt_problem_clear(&t.problems[s]);
+    free(t.problems);
+    return status;
+}
+
+static tt_status run_in_context(void *user, tt_tile tile, tt_op op, const void *args)
+{
+    tt_status status = tt_context_set_tile(user, tile);
+    return status == TT_OK ? tt_op_run(user, op, args) : status;
+}
+
+tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
+                       tt_tune_candidate *results, size_t *chosen)
+{
+    if (context == NULL || context->dtype != TT_F32)
+        return tt_fail(TT_EINVAL, "tune: tiles are tuned in an f32 context");
+    tt_tune_target target = {.run = run_in_context, .user = context};
+    for (int op = 0; op < TT_OP_COUNT; op++)
+        target.numerics[op] = context->table[op]->info.numerics;
+    tt_tile tile = context->exec.tile;
+    tt_status status = tt_tune_tile_with(&target, options, results, chosen);
+    context->exec.tile = tile;
+    return status;
+}
