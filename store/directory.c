@@ -193,6 +193,20 @@ static void read_latest(const char *directory, char out[NAME_MAX + 1])
     out[length > 0 ? length : 0] = '\0';
 }
 
+/* The first failure of several is the one to report, with its message. */
+typedef struct first_failure {
+    tt_status status;
+    char message[1024];
+} first_failure;
+
+static void note_failure(first_failure *first, tt_status status)
+{
+    if (status != TT_OK && first->status == TT_OK) {
+        first->status = status;
+        snprintf(first->message, sizeof first->message, "%s", tt_error_message());
+    }
+}
+
 static tt_status remove_container(const tt_file_ops *ops, const char *directory, const char *name)
 {
     char *path = tt_store_join(directory, name);
@@ -222,18 +236,17 @@ tt_status tt_store_prune(const char *directory, int keep, const char *const *spa
     read_latest(directory, latest);
     if (containers.count > 0)
         qsort(containers.items, containers.count, sizeof *containers.items, by_name_descending);
-    /* One that cannot be removed does not keep the others; the first failure is reported. */
+    /* One that cannot be removed does not keep the others. */
+    first_failure first = {.status = TT_OK};
     for (size_t i = (size_t)keep; i < containers.count; i++) {
         const char *name = containers.items[i].name;
-        if (!is_spared(name, latest, spare)) {
-            tt_status one = remove_container(ops, directory, name);
-            status = status == TT_OK ? one : status;
-        }
+        if (!is_spared(name, latest, spare))
+            note_failure(&first, remove_container(ops, directory, name));
     }
-    for (size_t i = 0; i < temporaries.count; i++) {
-        tt_status one = tt_store_temp_remove_stale(ops, directory, temporaries.items[i].name);
-        status = status == TT_OK ? one : status;
-    }
+    for (size_t i = 0; i < temporaries.count; i++)
+        note_failure(&first, tt_store_temp_remove_stale(ops, directory, temporaries.items[i].name));
+    if (first.status != TT_OK)
+        status = tt_fail(first.status, "%s", first.message);
 out:
     listing_clear(&containers);
     listing_clear(&temporaries);

@@ -332,7 +332,7 @@ tt_status tt_store_writer_hash_to(tt_store_writer *writer, int64_t offset)
         if (!next || next->file_offset > writer->hashed) {
             status =
                 hash_image(writer, next && next->file_offset < offset ? next->file_offset : offset);
-        } else if (writer->hashed == next->file_offset + next->bytes) {
+        } else if (writer->hashed >= next->file_offset + next->bytes) {
             writer->hash_next++;
         } else if (next->text && writer->hashed == next->file_offset) {
             status = tt_sha256_update(writer->hash, next->text, (size_t)next->bytes);

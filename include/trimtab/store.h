@@ -61,13 +61,12 @@ typedef struct tt_store_writer tt_store_writer;
 
 typedef struct tt_store_write_options {
     size_t size;
-    const char *directory; /* must exist */
-    const char *name;      /* file name inside it, ending in ".h5", e.g. "step-0000000100.h5" */
-    const char *run_id;    /* at most 63 printable ASCII characters; NULL: "" */
-    int64_t step;          /* >= 0 */
-    const char *
-        parent_sha256; /* header digest of the checkpoint this one descends from, or ""; NULL: "" */
-    const tt_file_ops *ops; /* NULL: POSIX */
+    const char *directory;     /* must exist */
+    const char *name;          /* file name inside it, ending in ".h5", e.g. "step-0000000100.h5" */
+    const char *run_id;        /* at most 63 printable ASCII characters; NULL: "" */
+    int64_t step;              /* >= 0 */
+    const char *parent_sha256; /* header digest of the one it descends from; "", NULL: none */
+    const tt_file_ops *ops;    /* NULL: POSIX */
 } tt_store_write_options;
 
 TT_API tt_status tt_store_writer_create(const tt_store_write_options *options,
