@@ -43,18 +43,19 @@ const tt_setting *tt_config_winner(const tt_config *config, size_t index)
     return &config->of[index].items[config->of[index].count - 1];
 }
 
-bool tt_config_pinned(const tt_config *config, size_t index)
+const tt_setting *tt_config_pin(const tt_config *config, size_t index)
 {
     const tt_settings *settings = &config->of[index];
     for (size_t i = settings->count; i-- > 0;) {
         const tt_setting *setting = &settings->items[i];
+        bool user = setting->source == TT_SOURCE_FILE || setting->source == TT_SOURCE_ENVIRONMENT ||
+                    setting->source == TT_SOURCE_COMMAND;
+        if (user)
+            return setting->value.is_auto ? NULL : setting;
         if (setting->source == TT_SOURCE_CHECKPOINT && setting->was != NULL)
-            return setting->was_pinned;
-        if (setting->source == TT_SOURCE_FILE || setting->source == TT_SOURCE_ENVIRONMENT ||
-            setting->source == TT_SOURCE_COMMAND)
-            return !setting->value.is_auto;
+            return setting->was_pinned ? setting : NULL;
     }
-    return false;
+    return NULL;
 }
 
 static void drop_preset_values(tt_config *config)
@@ -356,7 +357,7 @@ bool tt_config_is_pinned(const tt_config *config, const char *key)
     int index = tt_params_index(config->params, key, strlen(key));
     if (index < 0)
         mistake(key, "is not registered");
-    return index >= 0 && tt_config_pinned(config, (size_t)index);
+    return index >= 0 && tt_config_pin(config, (size_t)index) != NULL;
 }
 
 tt_source tt_config_source(const tt_config *config, const char *key)

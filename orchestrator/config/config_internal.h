@@ -98,7 +98,9 @@ tt_status tt_config_take(tt_config *config, tt_batch *batch);
 /* TT_SOURCE_RUN replaces the last such value; every other source adds one. Takes the strings. */
 tt_status tt_config_put(tt_config *config, size_t index, tt_setting *setting);
 const tt_setting *tt_config_winner(const tt_config *config, size_t index);
-bool tt_config_pinned(const tt_config *config, size_t index);
+/* The value a user set, now or (by the checkpoint's account) before; NULL if none did, or to
+ * `auto`. */
+const tt_setting *tt_config_pin(const tt_config *config, size_t index);
 /* Puts the values of the preset in force between the defaults and the file. */
 tt_status tt_config_apply_preset(tt_config *config);
 

@@ -67,7 +67,7 @@ tt_status tt_config_explain(const tt_config *config, const char *key, tt_text *o
         tt_text_add(out, winner ? "\n  from " : "  beats ");
         add_place(out, setting);
         if (winner) {
-            tt_text_add(out, tt_config_pinned(config, (size_t)index) ? ", pinned\n" : "\n");
+            tt_text_add(out, tt_config_pin(config, (size_t)index) != NULL ? ", pinned\n" : "\n");
             continue;
         }
         tt_text_add(out, ": ");
@@ -116,6 +116,22 @@ static int open_sections(tt_text *out, const char *key, const char *before)
     return level;
 }
 
+/* The first origin of a value, not the chain of checkpoints it came through. */
+static const char *first_origin(const tt_setting *setting)
+{
+    return setting->was != NULL ? setting->was : setting->origin;
+}
+
+static void add_origin(tt_text *out, const tt_setting *winner, const tt_setting *pin)
+{
+    tt_text_addf(out, " # %s", pin != NULL ? TT_ORIGIN_PINNED : TT_ORIGIN_FROM);
+    add_comment(out, first_origin(pin != NULL ? pin : winner));
+    if (pin != NULL && pin != winner) {
+        tt_text_add(out, ", moved by ");
+        add_comment(out, first_origin(winner));
+    }
+}
+
 tt_status tt_config_write_yaml(const tt_config *config, tt_text *out)
 {
     tt_text_addf(out, "# trimtab configuration, version %d: every value and where it came from\n",
@@ -128,9 +144,7 @@ tt_status tt_config_write_yaml(const tt_config *config, tt_text *out)
         int level = open_sections(out, key, before);
         tt_text_addf(out, "%*s%s: ", 2 * level, "", dot != NULL ? dot + 1 : key);
         tt_value_add(out, &winner->value);
-        tt_text_addf(out, " # %s", tt_config_pinned(config, k) ? TT_ORIGIN_PINNED : TT_ORIGIN_FROM);
-        /* The first origin, not the chain of checkpoints it came through. */
-        add_comment(out, winner->was != NULL ? winner->was : winner->origin);
+        add_origin(out, winner, tt_config_pin(config, k));
         tt_text_add(out, "\n");
         before = key;
     }

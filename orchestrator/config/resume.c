@@ -105,7 +105,7 @@ tt_status tt_config_resume_from(tt_config *config, const char *name, const char 
     }
     if (status == TT_OK)
         status = tt_text_check(&found);
-    if (status == TT_OK) {
+    if (status == TT_OK && changes != NULL) {
         tt_text_add_bytes(changes, found.data, found.length);
         status = tt_text_check(changes);
     }

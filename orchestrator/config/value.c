@@ -130,8 +130,12 @@ static double to_double(const char *text, size_t length)
     return *end == '\0' ? value : NAN;
 }
 
-static void format_double(double value, char out[32])
+char *tt_value_format_real(double value, char out[32])
 {
+    if (fabs(value) < 1e15 && value == floor(value)) {
+        snprintf(out, 32, "%.0f", value);
+        return out;
+    }
     locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     locale_t before = plain != (locale_t)0 ? uselocale(plain) : (locale_t)0;
     tt_format_double(value, out);
@@ -139,14 +143,6 @@ static void format_double(double value, char out[32])
         uselocale(before);
         freelocale(plain);
     }
-}
-
-char *tt_value_format_bound(double bound, char out[32])
-{
-    if (fabs(bound) < 1e18 && bound == floor(bound))
-        snprintf(out, 32, "%.0f", bound);
-    else
-        format_double(bound, out);
     return out;
 }
 
@@ -157,8 +153,8 @@ static bool in_bounds(const tt_param *param, double value, const char *shown, ch
     bool below = value < param->minimum;
     if (!below && !(value > param->maximum))
         return true;
-    tt_value_format_bound(param->minimum, low);
-    tt_value_format_bound(param->maximum, high);
+    tt_value_format_real(param->minimum, low);
+    tt_value_format_real(param->maximum, high);
     snprintf(problem, TT_PROBLEM_BYTES, "%s is %s, %s its %s %s; write a value from %s to %s",
              param->key, shown, below ? "below" : "above", below ? "minimum" : "maximum",
              below ? low : high, low, high);
@@ -194,11 +190,11 @@ static bool parse_int(const tt_param *param, const char *text, size_t length, in
         double real = is_number(text, length, false) ? to_double(text, length) : NAN;
         if (fabs(real) < 1e15 && real == floor(real))
             snprintf(problem, TT_PROBLEM_BYTES, "%s must be a whole number, not '%s'; write %s",
-                     param->key, shown, tt_value_format_bound(real + 0.0, digits));
+                     param->key, shown, tt_value_format_real(real + 0.0, digits));
         else
             snprintf(problem, TT_PROBLEM_BYTES,
                      "%s must be a whole number, not '%s'; write decimal digits only, as in %s",
-                     param->key, shown, tt_value_format_bound(param->minimum, digits));
+                     param->key, shown, tt_value_format_real(param->minimum, digits));
         return false;
     }
     char copy[32] = "";
@@ -393,8 +389,7 @@ void tt_value_add(tt_text *out, const tt_value *value)
         tt_text_addf(out, "%" PRId64, value->as.integer);
         return;
     case TT_TYPE_FLOAT:
-        format_double(value->as.real, number);
-        tt_text_add(out, number);
+        tt_text_add(out, tt_value_format_real(value->as.real, number));
         return;
     case TT_TYPE_ENUM:
         tt_text_add(out, value->as.string);
@@ -440,8 +435,8 @@ void tt_value_add_bounds(tt_text *out, const tt_param *param)
         for (size_t i = 0; i < param->lattice_count; i++)
             tt_text_addf(out, "%s%" PRId64, i > 0 ? ", " : "", param->lattice[i]);
     } else {
-        tt_text_addf(out, "%s to %s", tt_value_format_bound(param->minimum, low),
-                     tt_value_format_bound(param->maximum, high));
+        tt_text_addf(out, "%s to %s", tt_value_format_real(param->minimum, low),
+                     tt_value_format_real(param->maximum, high));
     }
     if (param->may_be_auto)
         tt_text_add(out, "; or auto");

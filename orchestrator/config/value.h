@@ -30,8 +30,9 @@ void tt_value_add_bounds(tt_text *out, const tt_param *param);
 
 const char *tt_type_name(tt_type type); /* "int" */
 
-/* A bound as text: whole numbers without exponent. Returns out. */
-char *tt_value_format_bound(double bound, char out[32]);
+/* The shortest decimal text that reads back as the same number, with a point in any locale; whole
+ * numbers below 1e15 without exponent. Returns out. */
+char *tt_value_format_real(double value, char out[32]);
 
 /* `text` for a message: at most 40 bytes (cut between characters), control characters replaced.
  * Returns out. */

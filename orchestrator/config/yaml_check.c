@@ -87,13 +87,9 @@ static tt_status scan_indentation(scanner *s)
     while (status == TT_OK) {
         while (s->at < s->end && *s->at == ' ')
             s->at++;
-        const char *text = s->at;
-        while (text < s->end && (*text == ' ' || *text == '\t'))
-            text++;
-        bool blank = text == s->end || *text == '\n' || *text == '\r' || *text == '#';
-        if (blank)
+        if (at_end_of_line(s) || *s->at == '#')
             return TT_OK;
-        if (text != s->at)
+        if (*s->at == '\t')
             return tt_fail(TT_ECONFIG, "%s:%d: a tab indents this line; use spaces", s->name,
                            s->line);
         status = open_level(s, (size_t)(s->at - start));

@@ -1,0 +1,10 @@
+# Configuration: parameters, sources, YAML, resume, resolver.
+tt_test(test_config_params MODULE orchestrator SOURCES test_config_params.c test_config_table.c)
+tt_test(test_config_sources MODULE orchestrator SOURCES test_config_sources.c test_config_table.c)
+tt_test(test_config_yaml MODULE orchestrator SOURCES test_config_yaml.c test_config_table.c)
+tt_test(test_config_resume MODULE orchestrator SOURCES test_config_resume.c test_config_table.c)
+tt_test(test_config_fuzz MODULE orchestrator SOURCES test_config_fuzz.c test_config_table.c
+        TIMEOUT 300)
+tt_test(test_resolve MODULE orchestrator SOURCES test_resolve.c)
+tt_test(test_resolve_property MODULE orchestrator SOURCES test_resolve_property.c
+        test_resolve_oracle.c TIMEOUT 300)
