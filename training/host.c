@@ -119,29 +119,44 @@ static tt_status scan_slot(const tt_slot_memory *memory, int slot, size_t first_
     return TT_OK;
 }
 
-tt_status tt_slot_memory_locate(void *user, int read_slot, int write_slot,
-                                char name[TT_TENSOR_NAME])
+static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *found,
+                               char name[TT_TENSOR_NAME])
 {
-    tt_slot_memory *memory = user;
     tt_resident resident;
-    bool found = false;
-    tt_status status = TT_OK;
-    name[0] = '\0';
-    const void *params = vector_of(memory, read_slot, 0);
-    for (size_t i = 0; !status && !found; i++) {
-        if (!tt_model_resident(memory->model, params, i, &resident)) {
-            break;
+    const void *params = vector_of(memory, slot, 0);
+    for (size_t i = 0; !*found && tt_model_resident(memory->model, params, i, &resident); i++) {
+        tt_status status = has_nonfinite(memory->context, resident.data, resident.count, found);
+        if (status) {
+            return status;
         }
-        status = has_nonfinite(memory->context, resident.data, resident.count, &found);
-        if (found) {
+        if (*found) {
             snprintf(name, TT_TENSOR_NAME, "%s%s", resident.is_parameter ? "params/" : "",
                      resident.name);
         }
     }
-    if (!status && !found) {
+    return TT_OK;
+}
+
+tt_status tt_slot_memory_locate(void *user, int read_slot, int write_slot,
+                                char name[TT_TENSOR_NAME])
+{
+    const tt_slot_memory *memory = user;
+    bool found = false;
+    bool in_place = memory->failed_update == read_slot;
+    tt_status status = TT_OK;
+    name[0] = '\0';
+    if (in_place) {
+        /* The update overwrote the parameters, which were finite when the loss was: a bad moment
+         * came before them. */
         status = scan_slot(memory, read_slot, 1, &found, name);
     }
-    if (!status && !found && write_slot == memory->failed_update) {
+    if (!status && !found) {
+        status = scan_resident(memory, read_slot, &found, name);
+    }
+    if (!status && !found && !in_place) {
+        status = scan_slot(memory, read_slot, 1, &found, name);
+    }
+    if (!status && !found && !in_place && write_slot == memory->failed_update) {
         status = scan_slot(memory, write_slot, 0, &found, name);
     }
     return status;

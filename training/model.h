@@ -21,6 +21,8 @@ tt_status tt_model_dims_check(const tt_model_dims *dims);
  *   h.i.ln_1.weight/bias [C], h.i.attn.c_attn.weight [3C,C]/bias [3C], h.i.attn.c_proj.weight
  *   [C,C]/bias [C], h.i.ln_2.weight/bias [C], h.i.mlp.c_fc.weight [4C,C]/bias [4C],
  *   h.i.mlp.c_proj.weight [C,4C]/bias [C], ln_f.weight/bias [C]. */
+enum { TT_MODEL_WTE, TT_MODEL_WPE }; /* the first two, whatever the depth */
+
 typedef struct tt_param_tensor {
     char name[64];
     int rank;

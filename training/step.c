@@ -48,34 +48,62 @@ static void set_probe(tt_training *training, const tt_step_plan *plan)
     tt_model_set_probe(training->model, probe, training);
 }
 
+/* Whether the gradients of the microbatch reached the bottom of the network as numbers: a NaN
+ * anywhere on the way down shows in the position embedding's. */
+static tt_status gradient_is_finite(tt_training *training, bool *finite)
+{
+    const tt_param_tensor *tensor = tt_model_tensor(training->model, TT_MODEL_WPE);
+    tt_tensor_stats stats = {0};
+    tt_stats_args args = {.n = tensor->count,
+                          .x = (const float *)tt_model_gradients(training->model) + tensor->offset,
+                          .out = &stats};
+    tt_status status = tt_op_run(training->context, TT_OP_STATS, &args);
+    *finite = stats.nonfinite == 0;
+    return status;
+}
+
+static tt_status microbatch(tt_training *training, const tt_step_plan *plan, int64_t index,
+                            tt_measurements *measured, double *loss, bool *finite)
+{
+    const void *params = training->memory.slots[plan->read_slot].params;
+    uint64_t start = now(training);
+    tt_status status = tt_dataset_batch(training->data, plan->position + index * training->batch,
+                                        training->batch, training->tokens, training->targets);
+    if (!status) {
+        status = tt_model_forward_train(training->model, params, training->tokens,
+                                        training->targets, training->batch, training->plan.context,
+                                        1.0 / (double)training->accumulate, loss);
+    }
+    uint64_t middle = now(training);
+    measured->forward_seconds += seconds_between(start, middle);
+    *finite = isfinite(*loss);
+    if (status || !*finite) {
+        return status;
+    }
+    status = tt_model_backward(training->model, params);
+    if (!status && training->accumulate > 1) {
+        status = gradient_is_finite(training, finite);
+    }
+    measured->backward_seconds += seconds_between(middle, now(training));
+    return status;
+}
+
+/* Loss and gradients of all microbatches. The first bad one ends it: the step is lost, and the
+ * next microbatch would overwrite the tensors that show where the trouble began. */
 static tt_status accumulate(tt_training *training, const tt_step_plan *plan,
                             tt_measurements *measured)
 {
-    int64_t time = training->plan.context;
-    const void *params = training->memory.slots[plan->read_slot].params;
-    double share = 1.0 / (double)training->accumulate;
     double loss = 0;
+    bool finite = true;
+    int64_t done = 0;
     tt_status status = tt_model_zero_grad(training->model);
-    for (int64_t i = 0; !status && i < training->accumulate; i++) {
-        uint64_t start = now(training);
-        double microbatch_loss = NAN;
-        status = tt_dataset_batch(training->data, plan->position + i * training->batch,
-                                  training->batch, training->tokens, training->targets);
-        if (!status) {
-            status =
-                tt_model_forward_train(training->model, params, training->tokens, training->targets,
-                                       training->batch, time, share, &microbatch_loss);
-        }
-        uint64_t middle = now(training);
-        if (!status) {
-            status = tt_model_backward(training->model, params);
-        }
-        loss += microbatch_loss * share;
-        measured->forward_seconds += seconds_between(start, middle);
-        measured->backward_seconds += seconds_between(middle, now(training));
+    for (; !status && finite && done < training->accumulate; done++) {
+        double part = NAN;
+        status = microbatch(training, plan, done, measured, &part, &finite);
+        loss += part;
     }
     if (!status) {
-        tt_measurements_set(measured, TT_METRIC_LOSS, loss);
+        tt_measurements_set(measured, TT_METRIC_LOSS, loss / (double)done);
     }
     return status;
 }

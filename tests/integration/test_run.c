@@ -1,0 +1,194 @@
+/* A real run from start to end: it learns, it resumes bit for bit, it leaves what it promises. */
+#include "fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+static fixture shared;
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_init(&shared, 20000);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_clear(&shared);
+    return 0;
+}
+
+static double first_loss, last_loss;
+
+static void note_loss(void *user, const tt_step_record *record, const tt_training_plan *plan)
+{
+    (void)user;
+    (void)plan;
+    if (record->step == 0) {
+        first_loss = record->loss;
+    }
+    last_loss = record->loss;
+}
+
+static double order1, held_out_bits;
+
+static void note_finish(void *user, const tt_training_summary *summary, tt_status outcome)
+{
+    (void)user;
+    assert_int_equal(outcome, TT_OK);
+    order1 = summary->order1_bits_per_byte;
+    held_out_bits = summary->bits_per_byte;
+    assert_true(summary->sample_bytes == 20);
+    assert_true(summary->peak_rss_bytes > 0);
+}
+
+static void learns(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {
+        "train.steps=150",  "optim.learning_rate=0.01", "train.batch=8",
+        "sample.tokens=20", "kernels.tune_seconds=0.2", NULL};
+    tt_training_observer observer = {
+        .size = sizeof observer, .on_step = note_loss, .on_finish = note_finish};
+    tt_config *config = fixture_config(&shared, settings);
+    tt_training_options options;
+    tt_training_options_init(&options);
+    options.params = shared.params;
+    options.config = config;
+    options.run_directory = fixture_path(&shared, "learns");
+    options.observer = &observer;
+    tt_training *training = NULL;
+    if (tt_training_create(&options, &training) || tt_training_run(training)) {
+        fail_msg("%s", tt_error_message());
+    }
+    assert_true(fabs(first_loss - log(256)) < 0.5);
+    assert_true(last_loss < 0.6 * first_loss);
+    assert_true(order1 > 0.5 && order1 < 4);
+    assert_true(held_out_bits < 4);
+    tt_training_destroy(training);
+    tt_config_destroy(config);
+    assert_int_equal(access(fixture_checkpoint(&shared, "learns", 150), F_OK), 0);
+    char *receipt = fixture_read(fixture_path(&shared, "learns/receipt.json"));
+    json_t *root = json_loads(receipt, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(root, "outcome")), "ok");
+    assert_int_equal(json_integer_value(json_object_get(root, "steps")), 150);
+    json_decref(root);
+    free(receipt);
+}
+
+static void tuner_decides_once(void **state)
+{
+    (void)state;
+    /* The choice is in the journal, with its evidence, and in the resolved configuration. */
+    char *journal = fixture_read(fixture_path(&shared, "learns/decisions.jsonl"));
+    assert_non_null(strstr(journal, "\"kind\":\"choice\""));
+    assert_non_null(strstr(journal, "seconds_per_step"));
+    free(journal);
+    char *resolved = fixture_read(fixture_path(&shared, "learns/resolved.yaml"));
+    assert_non_null(strstr(resolved, "tile at step 0"));
+    free(resolved);
+}
+
+static void resume_is_bit_exact(void **state)
+{
+    (void)state;
+    static const char *const half[] = {"train.steps=12", NULL};
+    assert_int_equal(fixture_train(&shared, "whole", NULL, half), TT_OK);
+    /* The same run, stopped after seven steps and resumed twice. */
+    fixture_run run;
+    assert_int_equal(fixture_create(&shared, "parts", NULL, half, NULL, &run), TT_OK);
+    assert_int_equal(tt_orchestrator_start(run.training->orchestrator), TT_OK);
+    for (int i = 0; i < 7; i++) {
+        assert_int_equal(tt_training_step(run.training, NULL), TT_OK);
+    }
+    tt_training_request_stop(run.training, 15);
+    tt_step_plan plan;
+    assert_int_equal(tt_step_begin(run.training->orchestrator, &plan), TT_EREQUEUE);
+    fixture_destroy(&run);
+    assert_int_equal(fixture_create(&shared, "parts", "auto", half, NULL, &run), TT_OK);
+    assert_int_equal(tt_orchestrator_start(run.training->orchestrator), TT_OK);
+    assert_int_equal(tt_orchestrator_step(run.training->orchestrator), 7);
+    assert_int_equal(tt_orchestrator_attempt(run.training->orchestrator), 2);
+    assert_int_equal(tt_training_step(run.training, NULL), TT_OK);
+    fixture_destroy(&run); /* no goodbye: the next attempt starts from step 7 again */
+    assert_int_equal(fixture_train(&shared, "parts", "auto", half), TT_OK);
+    assert_same_tensors(fixture_checkpoint(&shared, "whole", 12),
+                        fixture_checkpoint(&shared, "parts", 12));
+}
+
+static void threads_and_tiles_do_not_change_bits(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"run.threads=1", "kernels.tile_m=16", "kernels.tile_n=64",
+                                      "kernels.tile_k=16", NULL};
+    static const char *const three[] = {"run.threads=3", "kernels.tile_m=128", NULL};
+    assert_int_equal(fixture_train(&shared, "one", NULL, one), TT_OK);
+    assert_int_equal(fixture_train(&shared, "three", NULL, three), TT_OK);
+    assert_same_tensors(fixture_checkpoint(&shared, "one", 12),
+                        fixture_checkpoint(&shared, "three", 12));
+}
+
+static void slots_do_not_change_bits(void **state)
+{
+    (void)state;
+    static const char *const one[] = {"snapshot.slots=1", NULL};
+    static const char *const four[] = {"snapshot.slots=4", NULL};
+    assert_int_equal(fixture_train(&shared, "slots1", NULL, one), TT_OK);
+    assert_int_equal(fixture_train(&shared, "slots4", NULL, four), TT_OK);
+    assert_same_tensors(fixture_checkpoint(&shared, "whole", 12),
+                        fixture_checkpoint(&shared, "slots1", 12));
+    assert_same_tensors(fixture_checkpoint(&shared, "whole", 12),
+                        fixture_checkpoint(&shared, "slots4", 12));
+}
+
+static void data_that_changed_is_refused(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {"train.steps=2", NULL};
+    assert_int_equal(fixture_train(&shared, "data", NULL, steps), TT_OK);
+    char *before = fixture_read(shared.data);
+    FILE *file = fopen(shared.data, "a");
+    fputs("another line\n", file);
+    fclose(file);
+    /* fixture_config names the data on the command line: that is a choice, and is recorded. */
+    assert_int_equal(fixture_train(&shared, "data", "auto", steps), TT_OK);
+    char *journal = fixture_read(fixture_path(&shared, "data/decisions.jsonl"));
+    assert_non_null(strstr(journal, "data: "));
+    free(journal);
+    file = fopen(shared.data, "w");
+    fputs(before, file);
+    fclose(file);
+    free(before);
+}
+
+static void a_changed_dimension_is_refused(void **state)
+{
+    (void)state;
+    static const char *const wider[] = {"model.channels=32", NULL};
+    fixture_run run;
+    assert_int_equal(fixture_create(&shared, "whole", "auto", wider, NULL, &run), TT_ECONFIG);
+    assert_non_null(strstr(tt_error_message(), "model.channels"));
+    fixture_destroy(&run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(learns),
+        cmocka_unit_test(tuner_decides_once),
+        cmocka_unit_test(resume_is_bit_exact),
+        cmocka_unit_test(threads_and_tiles_do_not_change_bits),
+        cmocka_unit_test(slots_do_not_change_bits),
+        cmocka_unit_test(data_that_changed_is_refused),
+        cmocka_unit_test(a_changed_dimension_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
