@@ -64,10 +64,9 @@ static inline void bench_open_with(bench *b, tt_model_dims dims, int64_t batch, 
     co.threads = options.threads;
     co.guard = options.guard;
     const size_t vector = (size_t)b->count * b->element;
-    co.tensor_bytes = tt_model_bytes(&dims, batch, time, options.dtype) + 6 * (vector + 4096) +
-                      2 * tt_kv_store_bytes(dims.layers, dims.context, dims.channels,
-                                            options.dtype) +
-                      (1 << 16);
+    co.tensor_bytes =
+        tt_model_bytes(&dims, batch, time, options.dtype) + 6 * (vector + 4096) +
+        2 * tt_kv_store_bytes(dims.layers, dims.context, dims.channels, options.dtype) + (1 << 16);
     assert_ok(tt_context_create(&co, &b->context));
     if (options.variants) {
         assert_ok(tt_context_set_variants(b->context, options.variants));
@@ -152,8 +151,8 @@ static inline void fill_params(bench *b, uint64_t seed)
     tt_random_normal_f32(seed, 9, normals, (size_t)b->count);
     for (size_t t = 0; t < tt_model_tensor_count(b->model); t++) {
         const tt_param_tensor *tensor = tt_model_tensor(b->model, t);
-        bool is_gain = tensor->rank == 1 && strstr(tensor->name, "ln_") &&
-                       strstr(tensor->name, "weight");
+        bool is_gain =
+            tensor->rank == 1 && strstr(tensor->name, "ln_") && strstr(tensor->name, "weight");
         for (int64_t i = 0; i < tensor->count; i++) {
             double draw = (double)normals[tensor->offset + i];
             values[tensor->offset + i] = (is_gain ? 1.0 : 0.0) + 0.3 * draw;

@@ -136,8 +136,8 @@ static void train_step(bench *b, const golden *g, const tt_optim_options *option
     uint64_t nonfinite;
     tt_verdict verdict;
     const tt_slot_tensors *from = &b->slots[step % 2];
-    assert_ok(tt_model_forward(b->model, from->params, b->tokens, b->targets, b->batch, b->time,
-                               &loss));
+    assert_ok(
+        tt_model_forward(b->model, from->params, b->tokens, b->targets, b->batch, b->time, &loss));
     snprintf(name, sizeof name, "%d.loss", step);
     assert_true(fabs(loss - value(g, name)) <= bound->loss * loss);
     if (step == 0) {

@@ -38,11 +38,11 @@ static void check_every_tensor(tt_model_dims dims, int64_t batch, int64_t time, 
             largest = fmax(largest, fabs(g[tensor->offset + i]));
         }
         for (int64_t i = 0; i < checks; i++) {
-            int64_t at = tensor->offset +
-                         (checks == tensor->count
-                              ? i
-                              : (int64_t)(tt_random_uniform(7, t, (uint64_t)i) *
-                                          (double)tensor->count));
+            int64_t at =
+                tensor->offset +
+                (checks == tensor->count
+                     ? i
+                     : (int64_t)(tt_random_uniform(7, t, (uint64_t)i) * (double)tensor->count));
             double numeric = numeric_gradient(&b, at, 2e-4);
             double bound = 1e-8 * fabs(numeric) + 1e-9 * largest + 1e-12;
             if (!(fabs(numeric - g[at]) <= bound)) {
