@@ -1,0 +1,141 @@
+/* Everything that a user can type. */
+#include "commands.h"
+
+const cli_option cli_options[CLI_OPTION_COUNT] = {
+    [CLI_DATA] = {"data", 'd', "PATH", CLI_KIND_FILE,
+                  "a text file, a folder of text files, or token .bin files (data.path)"},
+    [CLI_SET] = {"set", 's', "KEY=VALUE", CLI_KIND_KEY,
+                 "set a parameter; beats environment and file; may be repeated"},
+    [CLI_RUN_DIR] = {"run-dir", 'o', "DIR", CLI_KIND_FOLDER,
+                     "folder of the run (default: runs/ and CONFIG's name without its ending)"},
+    [CLI_RESUME] = {"resume", 'r', "auto|CKPT", CLI_KIND_FILE,
+                    "go on from the newest checkpoint of the run's folder, or from CKPT"},
+    [CLI_STRICT] = {"strict", 0, NULL, CLI_KIND_NONE,
+                    "refuse to start where a value that you set would have to be moved"},
+    [CLI_DRY_RUN] = {"dry-run", 'n', NULL, CLI_KIND_NONE,
+                     "show what the run would take, and write nothing"},
+    [CLI_PROMPT] = {"prompt", 'p', "TEXT|-", CLI_KIND_NONE,
+                    "text to go on from; - reads standard input (default: a line break)"},
+    [CLI_TOKENS] = {"tokens", 't', "N", CLI_KIND_NONE,
+                    "how many to generate (default: the checkpoint's sample.tokens, or 256)"},
+    [CLI_TEMPERATURE] = {"temperature", 'T', "X", CLI_KIND_NONE,
+                         "0 always takes the likeliest token (default: sample.temperature)"},
+    [CLI_TOP_K] = {"top-k", 'k', "K", CLI_KIND_NONE,
+                   "sample among the K likeliest; 0: all (default: sample.top_k)"},
+    [CLI_SEED] = {"seed", 0, "N", CLI_KIND_NONE,
+                  "the same seed gives the same text (default: 1)"},
+    [CLI_JSON] = {"json", 'j', NULL, CLI_KIND_NONE, "print the result as one JSON object"},
+    [CLI_QUIET] = {"quiet", 'q', NULL, CLI_KIND_NONE,
+                   "no progress and no summary; warnings and errors only"},
+    [CLI_MAN] = {"man", 0, NULL, CLI_KIND_NONE, "print the manual page (roff)"},
+    [CLI_COMPLETION] = {"completion", 0, NULL, CLI_KIND_NONE,
+                        "print the completion script for bash"},
+    [CLI_HELP] = {"help", 'h', NULL, CLI_KIND_NONE, "show help"},
+    [CLI_VERSION] = {"version", 'V', NULL, CLI_KIND_NONE, "show the version"},
+};
+
+static const char *const run_examples[] = {
+    "trimtab run examples/quickstart.yaml --data books/",
+    "train on the text files below books/",
+    "trimtab run examples/quickstart.yaml --resume auto",
+    "go on with that run, to the bit as if it had never stopped",
+    "trimtab run a.yaml --set train.steps=50 --run-dir /tmp/a",
+    "a short trial in a folder of its own",
+    NULL,
+};
+
+static const char *const generate_examples[] = {
+    "trimtab generate runs/quickstart --prompt 'It was'",
+    "go on from a prompt with the newest checkpoint of a run",
+    NULL,
+};
+
+static const char *const inspect_examples[] = {
+    "trimtab inspect runs/quickstart --json | jq '.decisions[] | select(.kind==\"trip\")'",
+    "every gate that tripped on the way to the newest checkpoint",
+    NULL,
+};
+
+static const char *const verify_examples[] = {
+    "trimtab verify runs/*/checkpoints/*.h5",
+    "check every checkpoint of every run",
+    NULL,
+};
+
+static const char *const diff_examples[] = {
+    "trimtab diff runs/a runs/b && echo reproduced",
+    "did two runs end with the same bits?",
+    NULL,
+};
+
+static const char *const explain_examples[] = {
+    "trimtab config explain optim.learning_rate examples/quickstart.yaml",
+    "which value counts, from which line, and what it beats",
+    NULL,
+};
+
+static const char *const list_examples[] = {
+    "trimtab config list optim.",
+    "the optimizer's parameters",
+    NULL,
+};
+
+#define COMMON CLI_BIT(CLI_HELP)
+
+const cli_command cli_commands[] = {
+    {"run", "CONFIG", 1, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RUN_DIR) | CLI_BIT(CLI_RESUME) |
+         CLI_BIT(CLI_STRICT) | CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_JSON) | CLI_BIT(CLI_QUIET) |
+         COMMON,
+     "train a model as CONFIG says",
+     "Trains a model as the YAML file CONFIG says. A value may also come from the environment "
+     "(TRIMTAB_OPTIM__LEARNING_RATE) or from --set, which beats both; `trimtab config explain` "
+     "says which one counts.\n\n"
+     "Everything about the run is in its folder: metrics, decisions, the values in force with "
+     "their origins, and checkpoints. A new run never writes into a folder that holds one.\n\n"
+     "SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step in hand: the state is "
+     "saved and the exit code is 75, so that a scheduler knows to start it again with --resume "
+     "auto. A second Ctrl-C ends it at once, with what the last checkpoint holds.",
+     run_examples, cmd_run},
+    {"generate", "CKPT", 1, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_PROMPT) | CLI_BIT(CLI_TOKENS) | CLI_BIT(CLI_TEMPERATURE) | CLI_BIT(CLI_TOP_K) |
+         CLI_BIT(CLI_SEED) | COMMON,
+     "generate text from a checkpoint",
+     "Prints what the model goes on with after the prompt, and not the prompt itself. CKPT may be "
+     "the folder of a run: then its newest checkpoint.\n\n"
+     "A model of bytes prints bytes, with control characters escaped on a terminal only; any "
+     "other vocabulary prints token numbers.",
+     generate_examples, cmd_generate},
+    {"inspect", "CKPT", 1, 1, CLI_KIND_FILE, CLI_BIT(CLI_JSON) | COMMON,
+     "show what a checkpoint holds and where it came from",
+     "Shows header, tensors with types, shapes and norms, the build and machine that made it, its "
+     "configuration with the origin of each value, and every decision of the run. CKPT may be the "
+     "folder of a run: then its newest checkpoint. The file is verified first.",
+     inspect_examples, cmd_inspect},
+    {"verify", "CKPT...", 1, CLI_ANY_NUMBER, CLI_KIND_FILE, CLI_BIT(CLI_JSON) | COMMON,
+     "check that checkpoints are intact and harmless",
+     "Checks digests and structure of each file and prints a line for it. The exit code is 65 if "
+     "one of them is corrupt or asks for something dangerous.",
+     verify_examples, cmd_verify},
+    {"diff", "A B", 2, 2, CLI_KIND_FILE, CLI_BIT(CLI_JSON) | COMMON,
+     "compare the tensors of two checkpoints",
+     "Prints, for every tensor that differs, how many elements differ, the largest absolute "
+     "difference, the largest distance in units of the last place (ULP) and the cosine. The exit "
+     "code is 0 if all bits are the same and 1 if not.",
+     diff_examples, cmd_diff},
+    {"config explain", "KEY [CONFIG]", 1, 2, CLI_KIND_KEY,
+     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | COMMON,
+     "where a parameter's value comes from, and what it beats",
+     "Without CONFIG: what defaults, environment and --set amount to.", explain_examples,
+     cmd_config_explain},
+    {"config list", "[PREFIX]", 0, 1, CLI_KIND_KEY, COMMON,
+     "list parameters with their defaults",
+     "PREFIX selects the parameters whose names begin with it.", list_examples, cmd_config_list},
+    {"config reference", "", 0, 0, CLI_KIND_NONE, COMMON,
+     "print the parameter reference (Markdown)", "", NULL, cmd_config_reference},
+    {"help", "[COMMAND]", 0, 2, CLI_KIND_WORD,
+     CLI_BIT(CLI_MAN) | CLI_BIT(CLI_COMPLETION) | COMMON, "show help for a command", "", NULL,
+     cmd_help},
+};
+
+const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
