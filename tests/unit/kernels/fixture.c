@@ -1,0 +1,234 @@
+#include "fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static double normal_float(uint64_t seed, uint64_t stream, int64_t i)
+{
+    double u = tt_random_uniform(seed, stream, (uint64_t)(2 * i));
+    double v = tt_random_uniform(seed, stream, (uint64_t)(2 * i + 1));
+    return (double)(float)(sqrt(-2 * log1p(-u)) * cos(6.283185307179586 * v));
+}
+
+static int64_t index_limit(const kt_case *c)
+{
+    return c->op == TT_OP_SOFTMAX_XENT ? c->size[1] : c->size[3];
+}
+
+/* mean, rstd, out and lse are not free: they belong to the other inputs. */
+static void complete_inputs(kt_case *c)
+{
+    if (c->op == TT_OP_ADAMW)
+        for (int64_t i = 0; i < c->t[2].n; i++) /* second moments */
+            c->t[2].value[i] = (double)(float)(c->t[2].value[i] * c->t[2].value[i]);
+    if (c->op == TT_OP_LAYERNORM_BACKWARD) {
+        kt_case f = kt_make(TT_OP_LAYERNORM_FORWARD, c->size, 1);
+        memcpy(f.t[0].value, c->t[1].value, (size_t)c->t[1].n * sizeof(double));
+        kt_setting setting = kt_f64();
+        kt_run(&f, &setting);
+        for (int64_t i = 0; i < c->size[0]; i++) {
+            c->t[3].value[i] = (double)(float)f.t[4].value[i];
+            c->t[4].value[i] = (double)(float)f.t[5].value[i];
+        }
+        kt_clear(&f);
+    }
+    if (c->op == TT_OP_ATTENTION_BACKWARD) {
+        kt_case f = kt_make(TT_OP_ATTENTION_FORWARD, c->size, 1);
+        memcpy(f.t[0].value, c->t[0].value, (size_t)c->t[0].n * sizeof(double));
+        kt_setting setting = kt_f64();
+        kt_run(&f, &setting);
+        for (int k = 1; k <= 2; k++)
+            for (int64_t i = 0; i < c->t[k].n; i++)
+                c->t[k].value[i] = (double)(float)f.t[k].value[i];
+        kt_clear(&f);
+    }
+}
+
+kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed)
+{
+    kt_case c = {.op = op};
+    memcpy(c.size, size, sizeof c.size);
+    kt_shape(&c);
+    for (int k = 0; k < c.count; k++) {
+        c.t[k].value = calloc((size_t)c.t[k].n + 1, sizeof(double));
+        assert_non_null(c.t[k].value);
+        for (int64_t i = 0; i < c.t[k].n; i++) {
+            if (c.t[k].kind == KT_INDEX)
+                c.t[k].value[i] = floor(tt_random_uniform(seed, (uint64_t)k, (uint64_t)i) *
+                                        (double)index_limit(&c));
+            else if (c.t[k].kind == KT_OUTPUT)
+                c.t[k].value[i] = NAN; /* must be overwritten */
+            else if (c.t[k].kind != KT_RESULT)
+                c.t[k].value[i] = normal_float(seed, (uint64_t)k, i);
+        }
+    }
+    complete_inputs(&c);
+    return c;
+}
+
+kt_case kt_clone(const kt_case *from)
+{
+    kt_case c = *from;
+    for (int k = 0; k < c.count; k++) {
+        c.t[k].value = calloc((size_t)c.t[k].n + 1, sizeof(double));
+        assert_non_null(c.t[k].value);
+        memcpy(c.t[k].value, from->t[k].value, (size_t)c.t[k].n * sizeof(double));
+    }
+    return c;
+}
+
+void kt_clear(kt_case *c)
+{
+    for (int k = 0; k < c->count; k++)
+        free(c->t[k].value);
+    *c = (kt_case){0};
+}
+
+kt_setting kt_f64(void)
+{
+    return (kt_setting){TT_F64, "reference", 1, {32, 32, 32}, false, -1};
+}
+
+kt_setting kt_f32(const char *variant)
+{
+    return (kt_setting){TT_F32, variant, 2, {32, 32, 32}, false, -1};
+}
+
+static size_t element_size(const kt_case *c, int k, tt_dtype dtype)
+{
+    return c->t[k].kind == KT_INDEX ? 4 : tt_dtype_size(dtype);
+}
+
+/* Converts between the case's doubles and tensor bytes. */
+static void convert(const kt_tensor *t, tt_dtype dtype, void *bytes, bool to_tensor)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        int32_t *index = bytes;
+        float *f32 = bytes;
+        double *f64 = bytes;
+        if (t->kind == KT_INDEX && to_tensor)
+            index[i] = (int32_t)t->value[i];
+        else if (t->kind == KT_INDEX)
+            t->value[i] = index[i];
+        else if (dtype == TT_F32 && to_tensor)
+            f32[i] = (float)t->value[i];
+        else if (dtype == TT_F32)
+            t->value[i] = (double)f32[i];
+        else if (to_tensor)
+            f64[i] = t->value[i];
+        else
+            t->value[i] = f64[i];
+    }
+}
+
+static void move_tensor(const kt_case *c, int k, tt_context *context, void *tensor, bool to_tensor)
+{
+    tt_dtype dtype = tt_context_dtype(context);
+    size_t bytes = (size_t)c->t[k].n * element_size(c, k, dtype);
+    void *host = malloc(bytes + 8);
+    assert_non_null(host);
+    if (to_tensor) {
+        convert(&c->t[k], dtype, host, true);
+        assert_int_equal(tt_tensor_write(context, tensor, host, bytes), TT_OK);
+    } else {
+        assert_int_equal(tt_tensor_read(context, host, tensor, bytes), TT_OK);
+        convert(&c->t[k], dtype, host, false);
+    }
+    free(host);
+}
+
+/* Where aliasing is asked for, the output tensor starts as the input that it stands for. */
+static int alias_of(const kt_case *c, int k)
+{
+    if (!c->in_place)
+        return k;
+    if (c->op == TT_OP_ADAMW && k >= 4 && k <= 6)
+        return k - 4;
+    if ((c->op == TT_OP_GELU_BACKWARD || c->op == TT_OP_ADD) && k == 2)
+        return 1;
+    if (c->op == TT_OP_SOFTMAX_XENT && k == 3)
+        return 0;
+    return k;
+}
+
+tt_status kt_run_in(kt_case *c, tt_context *context)
+{
+    void *tensor[KT_TENSORS] = {NULL};
+    kt_results results = {0};
+    kt_args args;
+    for (int k = 0; k < c->count; k++) {
+        if (c->t[k].kind == KT_RESULT)
+            continue;
+        size_t bytes = (size_t)c->t[k].n * element_size(c, k, tt_context_dtype(context));
+        assert_int_equal(tt_tensor_alloc(context, bytes, &tensor[k]), TT_OK);
+        move_tensor(c, alias_of(c, k), context, tensor[k], true);
+    }
+    kt_build(c, tensor, &results, &args);
+    tt_status status = tt_op_run(context, c->op, &args);
+    if (status != TT_OK)
+        return status;
+    for (int k = 0; k < c->count; k++) {
+        if (c->t[k].kind == KT_OUTPUT || c->t[k].kind == KT_BOTH)
+            move_tensor(c, k, context, tensor[k], false);
+        if (c->t[k].kind == KT_RESULT && c->op == TT_OP_STATS)
+            memcpy(c->t[k].value,
+                   (double[]){results.stats.sum_squares, results.stats.sum,
+                              (double)results.stats.nonfinite},
+                   3 * sizeof(double));
+        else if (c->t[k].kind == KT_RESULT)
+            memcpy(c->t[k].value,
+                   (double[]){results.verdict.update_squares, results.verdict.param_squares,
+                              (double)results.verdict.nonfinite},
+                   3 * sizeof(double));
+    }
+    return TT_OK;
+}
+
+tt_status kt_try(kt_case *c, const kt_setting *setting)
+{
+    tt_context_options options;
+    tt_context *context = NULL;
+    tt_context_options_init(&options);
+    options.dtype = setting->dtype;
+    options.threads = setting->threads;
+    options.guard = setting->guard;
+    for (int k = 0; k < c->count; k++)
+        options.tensor_bytes += (size_t)c->t[k].n * 8 + 64;
+    assert_int_equal(tt_context_create(&options, &context), TT_OK);
+    tt_status status = tt_context_set_variants(context, setting->variant);
+    if (status == TT_OK)
+        status = tt_context_set_tile(context, setting->tile);
+    if (setting->stream_bytes >= 0)
+        context->exec.stream_bytes = (size_t)setting->stream_bytes;
+    if (status == TT_OK)
+        status = kt_run_in(c, context);
+    tt_context_destroy(context);
+    return status;
+}
+
+void kt_run(kt_case *c, const kt_setting *setting)
+{
+    tt_status status = kt_try(c, setting);
+    if (status != TT_OK)
+        fail_msg("%s %s: %s", tt_op_name(c->op), setting->variant, tt_error_message());
+}
+
+bool kt_same_bits(const kt_case *a, const kt_case *b)
+{
+    for (int k = 0; k < a->count; k++) {
+        if (a->t[k].kind == KT_INPUT || a->t[k].kind == KT_INDEX)
+            continue;
+        for (int64_t i = 0; i < a->t[k].n; i++) {
+            if (memcmp(&a->t[k].value[i], &b->t[k].value[i], sizeof(double)) != 0) {
+                printf("%s: tensor %d element %lld: %.9g is not %.9g\n", tt_op_name(a->op), k,
+                       (long long)i, a->t[k].value[i], b->t[k].value[i]);
+                return false;
+            }
+        }
+    }
+    return true;
+}

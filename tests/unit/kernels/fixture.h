@@ -1,0 +1,94 @@
+/* One run of one operation, on values kept as doubles: the same case runs in any dtype, variant,
+ * tile and thread count, and its outputs can be compared. */
+#ifndef TT_KERNELS_FIXTURE_H
+#define TT_KERNELS_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <trimtab/kernels.h>
+
+enum { KT_TENSORS = 10 };
+static const double kt_unit = 0x1p-24; /* unit roundoff of float */
+
+typedef enum kt_kind { KT_INPUT, KT_INDEX, KT_OUTPUT, KT_BOTH, KT_RESULT } kt_kind;
+
+typedef struct kt_tensor {
+    kt_kind kind;
+    int64_t n;
+    double *value;
+} kt_tensor;
+
+/* size[] and the tensors are in the order of the operation's argument struct; a KT_RESULT is a
+ * struct in ordinary memory, as doubles. */
+typedef struct kt_case {
+    tt_op op;
+    int64_t size[5];
+    bool accumulate; /* LINEAR_DGRAD */
+    bool in_place;   /* GELU_BACKWARD, ADD, SOFTMAX_XENT, ADAMW: the aliasing that is allowed */
+    int count;
+    kt_tensor t[KT_TENSORS];
+} kt_case;
+
+typedef struct kt_setting {
+    tt_dtype dtype;
+    const char *variant;
+    int threads;
+    tt_tile tile;
+    bool guard;
+    long stream_bytes; /* -1: the default */
+} kt_setting;
+
+/* Sizes: linear m,n,k; embedding batch,time,channels,vocab,position; layernorm rows,channels;
+ * attention batch,time,heads,channels; cached count,position,heads,channels,q_stride; softmax
+ * rows,vocab; others n. Filled with values that float holds exactly. */
+kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed);
+kt_case kt_clone(const kt_case *from);
+void kt_clear(kt_case *c);
+/* Runs the case in a context of its own; outputs are replaced. Fails the test unless TT_OK. */
+void kt_run(kt_case *c, const kt_setting *setting);
+tt_status kt_try(kt_case *c, const kt_setting *setting);
+/* The same in a context that is there, whose tensors stay allocated. */
+tt_status kt_run_in(kt_case *c, tt_context *context);
+kt_setting kt_f64(void); /* the float64 reference */
+kt_setting kt_f32(const char *variant);
+
+/* Bits of all outputs equal; prints the first that is not. */
+bool kt_same_bits(const kt_case *a, const kt_case *b);
+
+/* Argument structs (fixture_args.c). */
+typedef union kt_args {
+    tt_linear_forward_args linear_forward;
+    tt_linear_dgrad_args linear_dgrad;
+    tt_linear_wgrad_args linear_wgrad;
+    tt_embedding_forward_args embedding_forward;
+    tt_embedding_backward_args embedding_backward;
+    tt_layernorm_forward_args layernorm_forward;
+    tt_layernorm_backward_args layernorm_backward;
+    tt_attention_forward_args attention_forward;
+    tt_attention_backward_args attention_backward;
+    tt_attention_cached_args attention_cached;
+    tt_gelu_forward_args gelu_forward;
+    tt_gelu_backward_args gelu_backward;
+    tt_add_args add;
+    tt_softmax_xent_args softmax_xent;
+    tt_stats_args stats;
+    tt_adamw_args adamw;
+} kt_args;
+
+/* Ordinary-memory parts of the arguments. */
+typedef struct kt_results {
+    tt_tensor_stats stats;
+    tt_verdict verdict;
+    tt_step_scalars scalars;
+} kt_results;
+
+/* Tensor shapes of a case, values not yet there. */
+void kt_shape(kt_case *c);
+void kt_build(const kt_case *c, void *const tensor[KT_TENSORS], kt_results *results, kt_args *args);
+
+#endif

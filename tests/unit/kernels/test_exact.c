@@ -1,0 +1,277 @@
+/* The numerics class `exact`: the same bits for every tile, thread count and batch split, and for a
+ * query whether it comes in a batch, alone or from the cache. */
+#include "fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef void (*variant_check)(const tt_variant_info *info);
+
+/* Calls check for every float variant that claims to be exact and that this machine has. */
+static void for_exact_variants(tt_op op, variant_check check)
+{
+    int count = 0;
+    for (size_t v = 0; v < tt_variant_count(); v++) {
+        const tt_variant_info *info = tt_variant_at(v);
+        if (info->op == op && info->dtype == TT_F32 && tt_isa_available(info->isa) &&
+            info->numerics == TT_NUMERICS_EXACT) {
+            check(info);
+            count++;
+        }
+    }
+    assert_true(count >= 2);
+}
+
+static void expect_same(const kt_case *in, const kt_case *expected, const kt_setting *setting)
+{
+    kt_case got = kt_clone(in);
+    kt_run(&got, setting);
+    if (!kt_same_bits(expected, &got))
+        fail_msg("%s %s, tile %dx%dx%d, %d threads", tt_op_name(in->op), setting->variant,
+                 setting->tile.m, setting->tile.n, setting->tile.k, setting->threads);
+    kt_clear(&got);
+}
+
+static void check_tiles_and_threads(const tt_variant_info *info, const int64_t size[5])
+{
+    static const int sides[] = {16, 32, 64, 128, 256, 512};
+    kt_case in = kt_make(info->op, size, 11);
+    kt_case expected = kt_clone(&in);
+    kt_setting setting = kt_f32(info->name);
+    setting.threads = 1;
+    kt_run(&expected, &setting);
+    for (int i = 0; info->tiled && i < 6; i++)
+        for (int j = 0; j < 6; j++) {
+            setting.threads = 1 + (i + j) % 3;
+            setting.tile = (tt_tile){sides[i], sides[j], sides[(i + 2 * j) % 6]};
+            expect_same(&in, &expected, &setting);
+        }
+    static const int threads[] = {2, 3, 5};
+    for (int i = 0; i < 3; i++) {
+        setting.threads = threads[i];
+        expect_same(&in, &expected, &setting);
+    }
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+static void check_linear(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){131, 157, 143});
+    check_tiles_and_threads(info, (int64_t[5]){33, 545, 70});
+}
+
+static void check_rows(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){301, 203});
+}
+
+static void check_elements(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){200003});
+}
+
+static void check_embedding(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){3, 201, 150, 13});
+}
+
+static void check_attention(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){3, 131, 3, 3 * 24});
+}
+
+static void check_cached(const tt_variant_info *info)
+{
+    check_tiles_and_threads(info, (int64_t[5]){50, 75, 3, 3 * 24, 9 * 24});
+}
+
+static void test_tiles_and_threads(void **state)
+{
+    (void)state;
+    static const variant_check checks[TT_OP_COUNT] = {
+        [TT_OP_LINEAR_FORWARD] = check_linear,
+        [TT_OP_LINEAR_DGRAD] = check_linear,
+        [TT_OP_LINEAR_WGRAD] = check_linear,
+        [TT_OP_EMBEDDING_FORWARD] = check_embedding,
+        [TT_OP_EMBEDDING_BACKWARD] = check_embedding,
+        [TT_OP_LAYERNORM_FORWARD] = check_rows,
+        [TT_OP_LAYERNORM_BACKWARD] = check_rows,
+        [TT_OP_ATTENTION_FORWARD] = check_attention,
+        [TT_OP_ATTENTION_BACKWARD] = check_attention,
+        [TT_OP_ATTENTION_CACHED] = check_cached,
+        [TT_OP_GELU_FORWARD] = check_elements,
+        [TT_OP_GELU_BACKWARD] = check_elements,
+        [TT_OP_ADD] = check_elements,
+        [TT_OP_SOFTMAX_XENT] = check_rows,
+        [TT_OP_STATS] = check_elements,
+        [TT_OP_ADAMW] = check_elements,
+    };
+    for (int op = 0; op < TT_OP_COUNT; op++)
+        for_exact_variants((tt_op)op, checks[op]);
+}
+
+/* Sizes and elements of rows [begin, end) of a case split along its first size. Tensors whose
+ * length is that of the whole divided by the rows are split, the others shared. */
+static kt_case take_rows(const kt_case *whole, int64_t begin, int64_t end, const bool split[])
+{
+    int64_t rows = whole->size[0];
+    kt_case part = kt_clone(whole);
+    part.size[0] = end - begin;
+    for (int k = 0; k < whole->count; k++) {
+        if (!split[k])
+            continue;
+        int64_t width = whole->t[k].n / rows;
+        part.t[k].n = width * (end - begin);
+        memcpy(part.t[k].value, whole->t[k].value + begin * width,
+               (size_t)part.t[k].n * sizeof(double));
+    }
+    return part;
+}
+
+/* Runs the case in microbatches of uneven size: split outputs are gathered, shared ones are carried
+ * on from one to the next; then compares with one run. */
+static void check_split(const tt_variant_info *info, const int64_t size[5], const bool split[])
+{
+    kt_case in = kt_make(info->op, size, 13), expected = kt_clone(&in), got = kt_clone(&in);
+    kt_setting setting = kt_f32(info->name);
+    in.accumulate = expected.accumulate = got.accumulate = true;
+    kt_run(&expected, &setting);
+    for (int64_t begin = 0, end; begin < size[0]; begin = end) {
+        end = begin + 1 + begin % 4 * 7 < size[0] ? begin + 1 + begin % 4 * 7 : size[0];
+        kt_case part = take_rows(&got, begin, end, split);
+        setting.tile.m = 16 << (begin % 3);
+        kt_run(&part, &setting);
+        for (int k = 0; k < in.count; k++) {
+            int64_t at = split[k] ? begin * (in.t[k].n / size[0]) : 0;
+            memcpy(got.t[k].value + at, part.t[k].value, (size_t)part.t[k].n * sizeof(double));
+        }
+        kt_clear(&part);
+    }
+    if (!kt_same_bits(&expected, &got))
+        fail_msg("%s %s in microbatches", tt_op_name(info->op), info->name);
+    kt_clear(&in);
+    kt_clear(&expected);
+    kt_clear(&got);
+}
+
+static void split_linear_forward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){75, 50, 70}, (bool[]){true, false, false, true});
+}
+
+static void split_linear_dgrad(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){75, 50, 70}, (bool[]){true, false, true});
+}
+
+static void split_linear_wgrad(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){75, 50, 70}, (bool[]){true, true, false, false});
+}
+
+static void split_embedding_backward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){9, 17, 33, 5}, (bool[]){true, true, false, false});
+}
+
+static void split_layernorm_backward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){60, 50},
+                (bool[]){true, true, false, true, true, true, false, false});
+}
+
+static void split_attention_forward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){9, 40, 2, 32}, (bool[]){true, true, true});
+}
+
+static void split_attention_backward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){9, 40, 2, 32}, (bool[]){true, true, true, true, true});
+}
+
+static void split_softmax(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){60, 50}, (bool[]){true, true, true, true});
+}
+
+static void test_microbatches(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_LINEAR_FORWARD, split_linear_forward);
+    for_exact_variants(TT_OP_LINEAR_DGRAD, split_linear_dgrad);
+    for_exact_variants(TT_OP_LINEAR_WGRAD, split_linear_wgrad);
+    for_exact_variants(TT_OP_EMBEDDING_BACKWARD, split_embedding_backward);
+    for_exact_variants(TT_OP_LAYERNORM_BACKWARD, split_layernorm_backward);
+    for_exact_variants(TT_OP_ATTENTION_FORWARD, split_attention_forward);
+    for_exact_variants(TT_OP_ATTENTION_BACKWARD, split_attention_backward);
+    for_exact_variants(TT_OP_SOFTMAX_XENT, split_softmax);
+}
+
+/* The last `count` positions of a sequence, from the cache, have the bits of the whole sequence. */
+static void check_cached_suffix(const tt_variant_info *info)
+{
+    enum { TIME = 211, HEADS = 2, CHANNELS = 2 * 24 };
+    kt_case whole = kt_make(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, TIME, HEADS, CHANNELS}, 3);
+    kt_setting setting = kt_f32(info->name);
+    kt_run(&whole, &setting);
+    static const int64_t counts[] = {1, 2, 3, 14, 96, 97, 150, TIME};
+    for (int n = 0; n < 8; n++) {
+        int64_t count = counts[n], position = TIME - count;
+        kt_case tail = kt_make(TT_OP_ATTENTION_CACHED,
+                               (int64_t[5]){count, position, HEADS, CHANNELS, CHANNELS}, 5);
+        for (int64_t t = 0; t < TIME; t++)
+            for (int64_t c = 0; c < CHANNELS; c++) {
+                const double *row = whole.t[0].value + t * 3 * CHANNELS + c;
+                if (t >= position)
+                    tail.t[0].value[(t - position) * CHANNELS + c] = row[0];
+                tail.t[1].value[t * CHANNELS + c] = row[CHANNELS];
+                tail.t[2].value[t * CHANNELS + c] = row[2 * CHANNELS];
+            }
+        kt_run(&tail, &setting);
+        assert_memory_equal(tail.t[3].value, whole.t[1].value + position * CHANNELS,
+                            (size_t)(count * CHANNELS) * sizeof(double));
+        kt_clear(&tail);
+    }
+    kt_clear(&whole);
+}
+
+static void test_cache_has_the_bits_of_the_sequence(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_ATTENTION_CACHED, check_cached_suffix);
+}
+
+/* Streaming, plain and in-place stores give the same bits. */
+static void check_stores(const tt_variant_info *info)
+{
+    kt_case in = kt_make(TT_OP_ADAMW, (int64_t[5]){50001}, 17), expected = kt_clone(&in);
+    kt_setting setting = kt_f32(info->name);
+    setting.stream_bytes = INT64_MAX;
+    kt_run(&expected, &setting);
+    setting.stream_bytes = 0;
+    expect_same(&in, &expected, &setting);
+    in.in_place = true;
+    expect_same(&in, &expected, &setting);
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+static void test_stores(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_ADAMW, check_stores);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tiles_and_threads),
+        cmocka_unit_test(test_microbatches),
+        cmocka_unit_test(test_cache_has_the_bits_of_the_sequence),
+        cmocka_unit_test(test_stores),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
