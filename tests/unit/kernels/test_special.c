@@ -1,0 +1,317 @@
+/* NaN, infinities, denormals; arguments that break a contract. */
+#include "fixture.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const int64_t sizes[TT_OP_COUNT][5] = {
+    [TT_OP_LINEAR_FORWARD] = {21, 37, 19},
+    [TT_OP_LINEAR_DGRAD] = {21, 37, 19},
+    [TT_OP_LINEAR_WGRAD] = {21, 37, 19},
+    [TT_OP_EMBEDDING_FORWARD] = {2, 9, 21, 5, 0},
+    [TT_OP_EMBEDDING_BACKWARD] = {2, 9, 21, 5},
+    [TT_OP_LAYERNORM_FORWARD] = {9, 35},
+    [TT_OP_LAYERNORM_BACKWARD] = {9, 35},
+    [TT_OP_ATTENTION_FORWARD] = {2, 101, 2, 38},
+    [TT_OP_ATTENTION_BACKWARD] = {2, 101, 2, 38},
+    [TT_OP_ATTENTION_CACHED] = {7, 95, 2, 38, 38},
+    [TT_OP_GELU_FORWARD] = {101},
+    [TT_OP_GELU_BACKWARD] = {101},
+    [TT_OP_ADD] = {101},
+    [TT_OP_SOFTMAX_XENT] = {9, 101},
+    [TT_OP_STATS] = {5001},
+    [TT_OP_ADAMW] = {5001},
+};
+
+/* Where the reference has NaN the variant has NaN, and nowhere else; with an infinity, where the
+ * reference is not finite the variant is not either. Counts of non-finite elements are equal. */
+static bool same_nonfinite(const kt_case *expected, const kt_case *got, bool nan)
+{
+    for (int k = 0; k < got->count; k++) {
+        if (got->t[k].kind == KT_INPUT || got->t[k].kind == KT_INDEX)
+            continue;
+        for (int64_t i = 0; i < got->t[k].n; i++) {
+            double e = expected->t[k].value[i], g = got->t[k].value[i];
+            bool wrong = nan ? isnan(e) != isnan(g) : !isfinite(e) && isfinite(g);
+            if (got->t[k].kind == KT_RESULT && i == 2)
+                wrong = e != g;
+            if (wrong) {
+                printf("tensor %d element %lld: %g, the reference has %g\n", k, (long long)i, g, e);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void check_poison(tt_op op, double poison, int k, int64_t at)
+{
+    kt_case in = kt_make(op, sizes[op], 5);
+    in.accumulate = true;
+    in.t[k].value[at] = poison;
+    kt_case expected = kt_clone(&in);
+    kt_setting reference = kt_f64();
+    kt_run(&expected, &reference);
+    for (size_t v = 0; v < tt_variant_count(); v++) {
+        const tt_variant_info *info = tt_variant_at(v);
+        if (info->op != op || info->dtype != TT_F32 || !tt_isa_available(info->isa))
+            continue;
+        kt_case got = kt_clone(&in);
+        kt_setting setting = kt_f32(info->name);
+        kt_run(&got, &setting);
+        if (!same_nonfinite(&expected, &got, isnan(poison)))
+            fail_msg("%s %s: %g in tensor %d at %lld", tt_op_name(op), info->name, poison, k,
+                     (long long)at);
+        kt_clear(&got);
+    }
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+static void check_poisons(double poison)
+{
+    for (int op = 0; op < TT_OP_COUNT; op++) {
+        kt_case c = kt_make((tt_op)op, sizes[op], 5);
+        for (int k = 0; k < c.count; k++) {
+            if (c.t[k].kind != KT_INPUT && c.t[k].kind != KT_BOTH)
+                continue;
+            const int64_t at[] = {0, c.t[k].n / 2, c.t[k].n - 1, c.t[k].n / 3};
+            for (int i = 0; i < 4; i++)
+                check_poison((tt_op)op, poison, k, at[i]);
+        }
+        kt_clear(&c);
+    }
+}
+
+static void test_nan(void **state)
+{
+    (void)state;
+    check_poisons(NAN);
+}
+
+static void test_infinity(void **state)
+{
+    (void)state;
+    check_poisons(INFINITY);
+    check_poisons(-INFINITY);
+}
+
+typedef void (*variant_check)(const kt_setting *setting);
+
+static void for_variants(tt_op op, variant_check check)
+{
+    for (size_t v = 0; v < tt_variant_count(); v++) {
+        const tt_variant_info *info = tt_variant_at(v);
+        kt_setting setting = kt_f32(info->name);
+        if (info->op == op && info->dtype == TT_F32 && tt_isa_available(info->isa))
+            check(&setting);
+    }
+}
+
+/* exp over its whole range, as the probabilities of a softmax with one logit at 0: to 2 ulp, and to
+ * the last denormal. */
+static void check_exp(const kt_setting *setting)
+{
+    enum { N = 2000 };
+    kt_case c = kt_make(TT_OP_SOFTMAX_XENT, (int64_t[5]){N, 2}, 1);
+    for (int i = 0; i < N; i++) {
+        c.t[0].value[2 * i] = (double)(float)(-0.055 * i); /* down to -110 */
+        c.t[0].value[2 * i + 1] = 0;
+        c.t[1].value[i] = 1;
+    }
+    kt_run(&c, setting);
+    for (int i = 0; i < N; i++) {
+        double e = exp(c.t[0].value[2 * i]), expected = 0.37 * e / (1 + e);
+        double error = fabs(c.t[3].value[2 * i] - expected);
+        if (!(error <= expected * 4 * 0x1p-23 + 0x1p-149))
+            fail_msg("%s: exp(%g): error %g", setting->variant, c.t[0].value[2 * i], error);
+    }
+    kt_clear(&c);
+}
+
+static void check_denormals(const kt_setting *setting)
+{
+    kt_case c = kt_make(TT_OP_ADD, (int64_t[5]){40}, 1);
+    for (int i = 0; i < 40; i++) {
+        c.t[0].value[i] = 0x1p-149 * (i + 1);
+        c.t[1].value[i] = 0x1p-140;
+    }
+    kt_run(&c, setting);
+    for (int i = 0; i < 40; i++)
+        assert_true(c.t[2].value[i] == 0x1p-149 * (i + 1) + 0x1p-140);
+    kt_clear(&c);
+}
+
+static void check_denormal_product(const kt_setting *setting)
+{
+    kt_case c = kt_make(TT_OP_LINEAR_FORWARD, (int64_t[5]){20, 40, 1}, 1);
+    for (int i = 0; i < 20; i++)
+        c.t[0].value[i] = 0x1p-149 * (i + 1);
+    for (int j = 0; j < 40; j++) {
+        c.t[1].value[j] = 1;
+        c.t[2].value[j] = 0x1p-149 * j;
+    }
+    kt_run(&c, setting);
+    for (int i = 0; i < 20; i++)
+        for (int j = 0; j < 40; j++)
+            assert_true(c.t[3].value[i * 40 + j] == 0x1p-149 * (i + 1 + j));
+    kt_clear(&c);
+}
+
+/* GELU where x^3 overflows, and far out on both sides. */
+static void check_gelu_far(const kt_setting *setting)
+{
+    const double x[] = {1e30, -1e30, 3e38, -3e38, 30, -30, 0, -0.0, 1e-40, 13, -13};
+    kt_case f = kt_make(TT_OP_GELU_FORWARD, (int64_t[5]){11}, 1);
+    kt_case b = kt_make(TT_OP_GELU_BACKWARD, (int64_t[5]){11}, 1);
+    for (int i = 0; i < 11; i++) {
+        f.t[0].value[i] = b.t[0].value[i] = x[i];
+        b.t[1].value[i] = 1;
+    }
+    kt_run(&f, setting);
+    kt_run(&b, setting);
+    for (int i = 0; i < 11; i++) {
+        double y = f.t[1].value[i], slope = b.t[2].value[i];
+        double expected = x[i] > 1 ? (double)(float)x[i] : x[i] == 1e-40 ? 5e-41 : 0;
+        assert_true(fabs(y - expected) <= 2e-7 * expected + 1e-44);
+        assert_true(fabs(slope - (x[i] > 1 ? 1 : x[i] < -1 ? 0 : 0.5)) < 1e-6);
+    }
+    kt_clear(&f);
+    kt_clear(&b);
+}
+
+static void test_ranges(void **state)
+{
+    (void)state;
+    for_variants(TT_OP_SOFTMAX_XENT, check_exp);
+    for_variants(TT_OP_ADD, check_denormals);
+    for_variants(TT_OP_LINEAR_FORWARD, check_denormal_product);
+    for_variants(TT_OP_GELU_FORWARD, check_gelu_far);
+}
+
+static tt_context *make_context(void)
+{
+    tt_context_options options;
+    tt_context *context = NULL;
+    tt_context_options_init(&options);
+    options.tensor_bytes = 1 << 16;
+    assert_int_equal(tt_context_create(&options, &context), TT_OK);
+    return context;
+}
+
+/* Every operation refuses: no arguments, each missing tensor, a negative first size. */
+static void test_missing_tensors(void **state)
+{
+    (void)state;
+    static const int64_t small[TT_OP_COUNT][5] = {
+        {2, 3, 4},    {2, 3, 4},       {2, 3, 4}, {2, 3, 4, 5, 0},
+        {2, 3, 4, 5}, {2, 3},          {2, 3},    {2, 3, 1, 4},
+        {2, 3, 1, 4}, {2, 3, 1, 4, 4}, {5},       {5},
+        {5},          {2, 3},          {5},       {5}};
+    tt_context *context = make_context();
+    void *memory;
+    assert_int_equal(tt_tensor_alloc(context, 4096, &memory), TT_OK);
+    for (int op = 0; op < TT_OP_COUNT; op++) {
+        kt_case c = kt_make((tt_op)op, small[op], 1);
+        kt_results results;
+        kt_args args;
+        void *tensor[KT_TENSORS];
+        for (int k = 0; k < KT_TENSORS; k++)
+            tensor[k] = memory;
+        kt_build(&c, tensor, &results, &args);
+        assert_int_equal(tt_op_run(context, (tt_op)op, NULL), TT_EINVAL);
+        int64_t *first = (int64_t *)(void *)&args, kept = *first;
+        *first = -1;
+        assert_int_equal(tt_op_run(context, (tt_op)op, &args), TT_EINVAL);
+        *first = kept;
+        for (int k = 0; k < c.count; k++) {
+            bool optional = (op == TT_OP_LINEAR_FORWARD && k == 2) ||
+                            (op == TT_OP_LINEAR_WGRAD && k == 3) ||
+                            (op == TT_OP_SOFTMAX_XENT && k == 3) || c.t[k].kind == KT_RESULT;
+            tensor[k] = NULL;
+            kt_build(&c, tensor, &results, &args);
+            tt_status status = tt_op_run(context, (tt_op)op, &args);
+            assert_int_equal(status, optional ? TT_OK : TT_EINVAL);
+            if (!optional)
+                assert_non_null(strstr(tt_error_message(), tt_op_name((tt_op)op)));
+            tensor[k] = memory;
+        }
+        kt_clear(&c);
+    }
+    tt_context_destroy(context);
+}
+
+static void test_bad_arguments(void **state)
+{
+    (void)state;
+    tt_context *context = make_context();
+    char *t;
+    void *memory;
+    assert_int_equal(tt_tensor_alloc(context, 4096, &memory), TT_OK);
+    t = memory;
+    tt_attention_forward_args heads = {1, 2, 3, 8, t, t, t};
+    assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_FORWARD, &heads), TT_EINVAL);
+    assert_non_null(strstr(tt_error_message(), "8 channels"));
+    heads.heads = 0;
+    assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_FORWARD, &heads), TT_EINVAL);
+    tt_attention_cached_args stride = {2, 0, 1, 8, 7, t, t, t, t};
+    assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_CACHED, &stride), TT_EINVAL);
+    stride = (tt_attention_cached_args){2, -1, 1, 8, 8, t, t, t, t};
+    assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_CACHED, &stride), TT_EINVAL);
+    tt_stats_args stats = {4, t, NULL};
+    assert_int_equal(tt_op_run(context, TT_OP_STATS, &stats), TT_EINVAL);
+    tt_adamw_args adamw = {
+        .n = 1, .p = t, .m = t, .v = t, .g = t, .p_next = t, .m_next = t, .v_next = t};
+    assert_int_equal(tt_op_run(context, TT_OP_ADAMW, &adamw), TT_EINVAL);
+    assert_int_equal(tt_op_run(context, TT_OP_COUNT, &adamw), TT_EINVAL);
+    assert_int_equal(tt_op_run(NULL, TT_OP_ADAMW, &adamw), TT_EINVAL);
+    tt_context_destroy(context);
+}
+
+/* Indices lie in tensor memory: checked before anything is read through them. */
+static void test_bad_indices(void **state)
+{
+    (void)state;
+    kt_setting setting = kt_f32("auto");
+    kt_case c = kt_make(TT_OP_SOFTMAX_XENT, (int64_t[5]){3, 5}, 1);
+    c.t[1].value[2] = 5;
+    assert_int_equal(kt_try(&c, &setting), TT_EDATA);
+    assert_non_null(strstr(tt_error_message(), "row 2"));
+    c.t[1].value[2] = -1;
+    assert_int_equal(kt_try(&c, &setting), TT_EDATA);
+    kt_clear(&c);
+    c = kt_make(TT_OP_EMBEDDING_FORWARD, (int64_t[5]){1, 3, 4, 5, 0}, 1);
+    c.t[0].value[1] = -7;
+    assert_int_equal(kt_try(&c, &setting), TT_EDATA);
+    kt_clear(&c);
+}
+
+/* A head that the blocked scratch does not hold is refused, not computed wrongly. */
+static void test_wide_head(void **state)
+{
+    (void)state;
+    kt_setting setting = kt_f32("blocked_v1");
+    kt_case c = kt_make(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, 3, 1, 513}, 1);
+    assert_int_equal(kt_try(&c, &setting), TT_EUNSUPPORTED);
+    assert_non_null(strstr(tt_error_message(), "reference"));
+    setting.variant = "reference";
+    assert_int_equal(kt_try(&c, &setting), TT_OK);
+    kt_clear(&c);
+    setting.variant = "blocked_v1";
+    c = kt_make(TT_OP_ATTENTION_BACKWARD, (int64_t[5]){1, 3, 1, 512}, 1);
+    assert_int_equal(kt_try(&c, &setting), TT_OK);
+    kt_clear(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nan),           cmocka_unit_test(test_infinity),
+        cmocka_unit_test(test_ranges),        cmocka_unit_test(test_missing_tensors),
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_bad_indices),
+        cmocka_unit_test(test_wide_head),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
