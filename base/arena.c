@@ -66,11 +66,10 @@ void tt_arena_destroy(tt_arena *arena)
 void *tt_arena_take(tt_arena *arena, size_t bytes, size_t align)
 {
     size_t mask = (align ? align : DEFAULT_ALIGN) - 1;
-    if (arena->used > SIZE_MAX - mask) {
-        return NULL;
-    }
-    size_t start = (arena->used + mask) & ~mask; /* the base is page-aligned */
-    if (start > arena->capacity || bytes > arena->capacity - start) {
+    /* The address is aligned, not the offset: the base is a multiple of the page size only. */
+    size_t padding = (size_t)(-((uintptr_t)arena->base + arena->used)) & mask;
+    size_t start = arena->used + padding;
+    if (padding > arena->capacity || start > arena->capacity || bytes > arena->capacity - start) {
         return NULL;
     }
     arena->used = start + bytes;

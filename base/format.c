@@ -7,6 +7,17 @@
 #include <string.h>
 #include <time.h>
 
+/* A host program may have set a locale whose decimal point is another; files have one format. */
+static void use_decimal_point(char *text)
+{
+    size_t before = strspn(text, "-0123456789e");
+    size_t point = strcspn(text + before, "+-0123456789e");
+    if (point) {
+        memmove(text + before + 1, text + before + point, strlen(text + before + point) + 1);
+        text[before] = '.';
+    }
+}
+
 char *tt_format_double(double value, char out[32])
 {
     if (isnan(value)) {
@@ -23,6 +34,13 @@ char *tt_format_double(double value, char out[32])
             break;
         }
     }
+    /* "%g" writes 100 as 1e+02. */
+    char whole[32];
+    int length = fabs(value) < 1e15 ? snprintf(whole, sizeof whole, "%.0f", value) : 0;
+    if (length > 0 && (size_t)length <= strlen(out) && strtod(whole, NULL) == value) {
+        memcpy(out, whole, (size_t)length + 1);
+    }
+    use_decimal_point(out);
     return out;
 }
 

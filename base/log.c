@@ -13,7 +13,7 @@ void tt_log(const tt_log_sink *sink, tt_log_level level, const char *format, ...
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     for (char *c = line; *c; c++) {
-        if ((unsigned char)*c < 0x20) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
             *c = ' ';
         }
     }
