@@ -116,20 +116,9 @@ const char *tt_dataset_digest(const tt_dataset *data)
     return data->digest;
 }
 
-/* Whole windows that follow each other, each sharing its last token with the next one's first. */
-static int64_t windows_in(const tt_dataset *data, tt_split split)
-{
-    return (data->splits[split].tokens - 1) / data->options.context;
-}
-
 int64_t tt_dataset_sequences(const tt_dataset *data, tt_split split)
 {
-    if (!data->splits[split].tokens) {
-        return 0;
-    }
-    int64_t windows = windows_in(data, split);
-    /* Training gives up one window, so that an epoch can start anywhere in the first. */
-    return split == TT_SPLIT_TRAIN && windows > 1 ? windows - 1 : windows;
+    return data->splits[split].sequences;
 }
 
 /* ---- sequences ---- */
@@ -188,7 +177,7 @@ static tt_status copy_window(const tt_dataset *data, tt_split split, int64_t fir
 static int64_t training_start(const tt_dataset *data, int64_t position)
 {
     const int64_t context = data->options.context;
-    const int64_t sequences = tt_dataset_sequences(data, TT_SPLIT_TRAIN);
+    const int64_t sequences = data->splits[TT_SPLIT_TRAIN].sequences;
     const uint64_t epoch = (uint64_t)(position / sequences);
     /* What is left over when the windows stand at the very start. */
     int64_t slack = data->splits[TT_SPLIT_TRAIN].tokens - 1 - sequences * context;

@@ -27,7 +27,7 @@ static void free_counts(counts *c)
     }
 }
 
-static tt_status make_counts(counts *c)
+static bool make_counts(counts *c)
 {
     size_t contexts = 1;
     for (int order = 0; order < ORDERS; order++, contexts *= BYTES) {
@@ -35,10 +35,10 @@ static tt_status make_counts(counts *c)
         c->total[order] = calloc(contexts, sizeof *c->total[order]);
         c->kinds[order] = calloc(contexts, sizeof *c->kinds[order]);
         if (!c->bytes[order] || !c->total[order] || !c->kinds[order]) {
-            return tt_fail(TT_ENOMEM, "no memory to count bytes for the baselines");
+            return false;
         }
     }
-    return TT_OK;
+    return true;
 }
 
 /* The last `order` bytes of history as an index. */
@@ -132,13 +132,16 @@ tt_status tt_dataset_baselines(const tt_dataset *data, int64_t of, double *order
     }
     counts c = {0};
     double bits[2] = {0.0, 0.0};
-    tt_status status = make_counts(&c);
-    if (!status) {
-        status = count_training(data, &c);
+    tt_status status = TT_OK;
+    if (!make_counts(&c)) {
+        status = tt_fail(TT_ENOMEM, "no memory to count bytes for the baselines");
+        goto out;
     }
+    status = count_training(data, &c);
     if (!status) {
         status = score(data, &c, of, bits);
     }
+out:
     free_counts(&c);
     if (!status) {
         const double targets = (double)of * (double)data->options.context;

@@ -48,6 +48,7 @@ typedef struct tt_split_data {
     size_t segment_count;
     int64_t tokens;
     int64_t files;
+    int64_t sequences; /* of an epoch; at least 1 when there are tokens */
 } tt_split_data;
 
 struct tt_dataset {

@@ -113,6 +113,18 @@ static void split_by_file(tt_dataset *data)
     }
 }
 
+/* Whole windows that follow each other, each sharing its last token with the next one's first. */
+static void count_sequences(tt_dataset *data)
+{
+    for (int i = 0; i < 2; i++) {
+        tt_split_data *split = &data->splits[i];
+        split->sequences = split->tokens ? (split->tokens - 1) / data->options.context : 0;
+    }
+    /* Training gives up one window, so that an epoch can start anywhere in the first. */
+    tt_split_data *train = &data->splits[TT_SPLIT_TRAIN];
+    train->sequences -= train->sequences > 1;
+}
+
 static tt_status check_split(const tt_dataset *data, tt_split which, const char *name)
 {
     const int64_t needed = data->options.context + 1;
@@ -143,6 +155,7 @@ tt_status tt_data_make_splits(tt_dataset *data)
         }
         split_by_file(data);
     }
+    count_sequences(data);
     TRY(check_split(data, TT_SPLIT_TRAIN, "training"));
     if (by_name || data->options.held_out > 0.0) {
         TRY(check_split(data, TT_SPLIT_HELD_OUT, "held-out"));

@@ -27,7 +27,7 @@ static tt_status make_room(tt_dataset *data)
         }
     }
     total = limit && limit < total ? limit : total;
-    size_t bytes = (size_t)total + data->files.count;
+    size_t bytes = (size_t)total + data->files.count + 1; /* never 0 */
     data->text = malloc(bytes);
     return data->text ? TT_OK
                       : tt_fail(TT_ENOMEM,

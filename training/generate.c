@@ -19,44 +19,39 @@ static int64_t argmax(const float *logits, int64_t vocab)
     return best;
 }
 
-static void swap(float *a, float *b)
+/* A number that orders as the logit does; 0, below all others, for NaN. */
+static uint32_t order_of(float logit)
 {
-    float t = *a;
-    *a = *b;
-    *b = t;
+    if (isnan(logit)) {
+        return 0;
+    }
+    uint32_t bits;
+    logit += 0.0F; /* -0 is 0 */
+    memcpy(&bits, &logit, sizeof bits);
+    return bits & UINT32_C(0x80000000) ? ~bits : bits | UINT32_C(0x80000000);
 }
 
-/* The k-th largest value (k from 1) of values[n], which is reordered: quickselect with the middle
- * element as pivot. */
-static float select_largest(float *values, int64_t n, int64_t k)
+/* How many orders reach `least`. */
+static int64_t count_from(const float *logits, int64_t vocab, uint32_t least)
 {
-    int64_t low = 0;
-    int64_t high = n - 1;
-    const int64_t wanted = k - 1;
-    while (low < high) {
-        float pivot = values[low + (high - low) / 2];
-        int64_t i = low;
-        int64_t j = high;
-        while (i <= j) {
-            while (values[i] > pivot) {
-                i++;
-            }
-            while (values[j] < pivot) {
-                j--;
-            }
-            if (i <= j) {
-                swap(&values[i++], &values[j--]);
-            }
-        }
-        if (wanted <= j) {
-            high = j;
-        } else if (wanted >= i) {
-            low = i;
-        } else {
-            break;
+    int64_t count = 0;
+    for (int64_t i = 0; i < vocab; i++) {
+        count += order_of(logits[i]) >= least;
+    }
+    return count;
+}
+
+/* The order of the k-th largest logit (1 <= k <= vocab), bit by bit: 32 sweeps that need no copy
+ * and no worst case. */
+static uint32_t order_of_largest(const float *logits, int64_t vocab, int64_t k)
+{
+    uint32_t found = 0;
+    for (uint32_t bit = UINT32_C(1) << 31; bit; bit >>= 1) {
+        if (count_from(logits, vocab, found | bit) >= k) {
+            found |= bit;
         }
     }
-    return values[wanted];
+    return found;
 }
 
 /* Turns `weights` into exp((logit - max) / temperature), 0 for what top-k leaves out (of equal
@@ -64,28 +59,18 @@ static float select_largest(float *values, int64_t n, int64_t k)
 static double weigh(const float *logits, int64_t vocab, double temperature, int64_t top_k,
                     float *weights)
 {
-    const float largest = logits[argmax(logits, vocab)];
-    float border = -INFINITY;
+    const double largest = (double)logits[argmax(logits, vocab)];
+    uint32_t border = 1; /* every number */
     int64_t at_border = vocab;
     if (top_k > 0 && top_k < vocab) {
-        int64_t numbers = 0;
-        for (int64_t i = 0; i < vocab; i++) {
-            if (!isnan(logits[i])) {
-                weights[numbers++] = logits[i];
-            }
-        }
-        if (top_k < numbers) {
-            border = select_largest(weights, numbers, top_k);
-            at_border = top_k;
-            for (int64_t i = 0; i < vocab; i++) {
-                at_border -= logits[i] > border;
-            }
-        }
+        border = order_of_largest(logits, vocab, top_k);
+        at_border = top_k - count_from(logits, vocab, border + 1);
     }
     double sum = 0.0;
     for (int64_t i = 0; i < vocab; i++) {
-        bool kept = logits[i] > border || (logits[i] == border && at_border-- > 0);
-        weights[i] = kept ? (float)exp(((double)logits[i] - (double)largest) / temperature) : 0.0F;
+        const uint32_t order = order_of(logits[i]);
+        bool kept = order && (order > border || (order == border && at_border-- > 0));
+        weights[i] = kept ? (float)exp(((double)logits[i] - largest) / temperature) : 0.0F;
         sum += (double)weights[i];
     }
     return sum;

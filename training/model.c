@@ -9,16 +9,11 @@
 
 /* ---- tables ---- */
 
-static void add_resident(tt_model *model, tt_resident_kind kind, size_t index)
-{
-    model->residents[model->resident_count++] = (tt_resident_entry){kind, index};
-}
-
 /* A run of `count` tensors of one kind, in order. */
-static void add_residents(tt_model *model, tt_resident_kind kind, size_t first, size_t count)
+static void add_residents(tt_model *model, tt_resident_kind kind, size_t first, int count)
 {
-    for (size_t i = 0; i < count; i++) {
-        add_resident(model, kind, first + i);
+    for (size_t i = first; i < first + (size_t)count; i++) {
+        model->residents[model->resident_count++] = (tt_resident_entry){kind, i};
     }
 }
 
@@ -27,9 +22,9 @@ static void list_forward(tt_model *model)
 {
     static const struct {
         tt_layer_param param;
-        size_t params;
+        int params;
         tt_layer_act act;
-        size_t acts;
+        int acts;
     } stages[] = {
         {PARAM_LN_1, 2, ACT_LN_1, 3}, {PARAM_QKV, 2, ACT_QKV, 3}, {PARAM_PROJ, 2, ACT_RESID_MID, 1},
         {PARAM_LN_2, 2, ACT_LN_2, 3}, {PARAM_FC, 2, ACT_FC, 2},   {PARAM_FC_PROJ, 2, ACT_RESID, 1},
@@ -109,9 +104,11 @@ static tt_status take_memory(tt_model *model)
     void *memory;
     TRY(tt_tensor_alloc(model->context, model->plan.bytes, &memory));
     model->memory = memory;
-    int64_t rows = model->max_batch * model->max_time;
-    int64_t elements = rows > model->dims.vocab ? rows : model->dims.vocab;
-    model->host = calloc((size_t)elements, model->plan.element);
+    const int64_t rows = model->max_batch * model->max_time;
+    int64_t elements = 1;
+    elements = rows > elements ? rows : elements;
+    elements = model->dims.vocab > elements ? model->dims.vocab : elements;
+    model->host = calloc((size_t)elements, sizeof(double));
     return model->host ? TT_OK : tt_fail(TT_ENOMEM, "no memory for a row of logits");
 }
 
@@ -189,7 +186,7 @@ static init_rule rule_of(const tt_model *model, const tt_param_tensor *tensor)
 /* One chunk of a tensor on its way to tensor memory; a stream of its own for each, so that nothing
  * the size of wte is ever held outside of it. */
 typedef struct init_stage {
-    float normals[INIT_CHUNK];
+    float narrow[INIT_CHUNK];
     double wide[INIT_CHUNK];
 } init_stage;
 
@@ -200,17 +197,22 @@ static tt_status init_chunk(const tt_model *model, uint64_t seed, size_t index, 
     const init_rule rule = rule_of(model, tensor);
     if (rule.std > 0.0) {
         uint64_t stream = (uint64_t)index << 40 | (uint64_t)(first / INIT_CHUNK);
-        tt_random_normal_f32(seed, stream, stage->normals, (size_t)count);
+        tt_random_normal_f32(seed, stream, stage->narrow, (size_t)count);
+        for (int64_t i = 0; i < count; i++) {
+            stage->narrow[i] = (float)(rule.std * (double)stage->narrow[i]);
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++) {
+            stage->narrow[i] = (float)rule.constant;
+        }
     }
     for (int64_t i = 0; i < count; i++) {
-        double value = rule.std > 0.0 ? rule.std * (double)stage->normals[i] : rule.constant;
-        stage->normals[i] = (float)value;
-        stage->wide[i] = (double)stage->normals[i]; /* the same start in both dtypes */
+        stage->wide[i] = (double)stage->narrow[i]; /* the same start in both dtypes */
     }
     const bool is_f64 = tt_context_dtype(model->context) == TT_F64;
     const size_t element = model->plan.element;
     return tt_tensor_write(model->context, params + (size_t)(tensor->offset + first) * element,
-                           is_f64 ? (const void *)stage->wide : (const void *)stage->normals,
+                           is_f64 ? (const void *)stage->wide : (const void *)stage->narrow,
                            (size_t)count * element);
 }
 
@@ -233,7 +235,7 @@ static tt_status init_tensor(const tt_model *model, uint64_t seed, size_t index,
 
 tt_status tt_model_init_params(const tt_model *model, uint64_t seed, void *params)
 {
-    init_stage *stage = malloc(sizeof *stage);
+    init_stage *stage = calloc(1, sizeof *stage);
     if (!stage) {
         return tt_fail(TT_ENOMEM, "no memory for initial parameters");
     }

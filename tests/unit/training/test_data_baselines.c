@@ -66,7 +66,10 @@ static void order_two_sees_more(void **state)
     static char text[20000];
     for (size_t i = 0; i + 4 <= sizeof text; i += 4) {
         bool heads = tt_random_uniform(6, 6, i) < 0.5;
-        memcpy(text + i, heads ? "axb " : "cxd ", 4);
+        text[i] = heads ? 'a' : 'c';
+        text[i + 1] = 'x';
+        text[i + 2] = heads ? 'b' : 'd';
+        text[i + 3] = ' ';
     }
     put_file("pattern", text, sizeof text);
     tt_data_options o = options_for("pattern", 64, 0.1);
