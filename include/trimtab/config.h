@@ -18,7 +18,13 @@ extern "C" {
 
 /* ---- 1. the parameter table --------------------------------------------------------------- */
 
-typedef enum tt_type { TT_TYPE_BOOL = 1, TT_TYPE_INT, TT_TYPE_FLOAT, TT_TYPE_STRING, TT_TYPE_ENUM } tt_type;
+typedef enum tt_type {
+    TT_TYPE_BOOL = 1,
+    TT_TYPE_INT,
+    TT_TYPE_FLOAT,
+    TT_TYPE_STRING,
+    TT_TYPE_ENUM
+} tt_type;
 
 /* When a value may change. */
 typedef enum tt_mutability {
@@ -31,38 +37,41 @@ typedef enum tt_mutability {
 typedef enum tt_tier { TT_TIER_NONE, TT_TIER_TILE, TT_TIER_COMPRESSION, TT_TIER_RLVR } tt_tier;
 
 typedef struct tt_param {
-    const char *key;           /* "kernels.tile_m" */
+    const char *key; /* "kernels.tile_m": lower-case words, `_` within and `.` between levels */
     tt_type type;
-    const char *unit;          /* "tokens", "steps", "bytes", "s"; "" if none */
-    const char *default_text;  /* as a user would write it; "auto" only with may_be_auto */
-    double minimum, maximum;   /* inclusive; ignored for BOOL, STRING, ENUM */
-    const char *choices;       /* ENUM: "adamw|sgd" */
-    const int64_t *lattice;    /* ordered legal values of an INT, or NULL */
+    bool may_be_auto;         /* "auto" lets the run (resolver, tuner, adaptation) choose */
+    const char *unit;         /* "tokens", "steps", "bytes", "s"; "" if none */
+    const char *default_text; /* as a user would write it; "auto" only with may_be_auto */
+    double minimum, maximum;  /* inclusive; ignored for BOOL, STRING, ENUM; finite for INT */
+    const char *choices;      /* ENUM: "adamw|sgd" */
+    const int64_t *lattice;   /* ascending values of an INT, or NULL. With a tier the resolver moves
+                                 other values onto it; without one they are errors */
     size_t lattice_count;
-    bool may_be_auto;          /* "auto" lets the run (resolver, tuner, adaptation) choose */
     tt_mutability mutability;
     tt_tier tier;
-    const char *owner;         /* module that acts on it */
-    const char *help;          /* one line */
+    const char *owner; /* module that acts on it */
+    const char *help;  /* one line */
 } tt_param;
 
 /* A named set of values between default and file in precedence. */
 typedef struct tt_preset {
     const char *name;
-    const char *help;                  /* one line */
-    const char *const (*values)[2];    /* {key, text} pairs */
+    const char *help;               /* one line */
+    const char *const (*values)[2]; /* {key, text} pairs */
     size_t value_count;
 } tt_preset;
 
 typedef struct tt_params tt_params;
 
-/* Holds the parameter `preset` (owner "config") and nothing else. */
+/* Holds the parameter `preset` (owner "config", never changes) and nothing else. */
 TT_API tt_status tt_params_create(tt_params **out);
 TT_API void tt_params_destroy(tt_params *params);
-/* The tables are borrowed and must outlive `params`. TT_EINTERNAL for a duplicate key or a default
- * that breaks its own bounds. */
+/* The tables are borrowed and must outlive `params`; register them all before the first
+ * configuration is made. TT_EINTERNAL for a duplicate key, a key that is also a section, or a
+ * default that breaks its own bounds. */
 TT_API tt_status tt_params_register(tt_params *params, const tt_param *table, size_t count);
-TT_API tt_status tt_params_register_presets(tt_params *params, const tt_preset *table, size_t count);
+TT_API tt_status tt_params_register_presets(tt_params *params, const tt_preset *table,
+                                            size_t count);
 /* Sorted by key. */
 TT_API size_t tt_params_count(const tt_params *params);
 TT_API const tt_param *tt_params_at(const tt_params *params, size_t index);
@@ -70,11 +79,23 @@ TT_API const tt_param *tt_params_find(const tt_params *params, const char *key);
 /* The reference page: every parameter with type, unit, default, bounds, when it may change, owner,
  * help; and the presets. Generated, so it is never out of date. */
 TT_API tt_status tt_params_write_markdown(const tt_params *params, tt_text *out);
-/* A table for a terminal of `columns` columns. `prefix` (may be NULL) selects keys. */
+/* A table for a terminal of `columns` columns (0: 80). `prefix` (may be NULL) selects keys;
+ * TT_ENOTFOUND if none begins with it. */
 TT_API tt_status tt_params_write_list(const tt_params *params, const char *prefix, int columns,
                                       tt_text *out);
 
 /* ---- 2. a configuration ------------------------------------------------------------------- */
+
+/* How a value is written, in every source alike:
+ *   int     decimal digits, perhaps a '-': 4096. No '+', leading 0, 0x, _, k, .0 or exponent.
+ *   float   a decimal number: 0.05, 10, -1.5e-8. No nan, inf, .5 or 5. (in any locale a point).
+ *   bool    true, false
+ *   enum    one of its choices
+ *   string  UTF-8 without control characters; in YAML plain or in quotes, elsewhere taken literally
+ *   auto    where the parameter may be auto; "auto" in quotes is a string
+ * In YAML only strings and enums may be in quotes, and null, an empty value and a block of text (|,
+ * >) are errors. Bounds are checked at once. A source (file, environment, one assignment) takes
+ * effect as a whole or, if anything in it is wrong, not at all. */
 
 /* Sources, lowest precedence first. */
 typedef enum tt_source {
@@ -100,7 +121,8 @@ typedef struct tt_value {
 
 typedef struct tt_config tt_config;
 
-/* Every parameter at its default. `params` is borrowed. */
+/* Every parameter at its default. `params` is borrowed. TT_EINTERNAL for a preset that names no key
+ * or breaks bounds. */
 TT_API tt_status tt_config_create(const tt_params *params, tt_config **out);
 TT_API void tt_config_destroy(tt_config *config);
 
@@ -111,23 +133,27 @@ TT_API void tt_config_destroy(tt_config *config);
 TT_API tt_status tt_config_load_file(tt_config *config, const char *path);
 TT_API tt_status tt_config_load_text(tt_config *config, tt_source source, const char *name,
                                      const char *text, size_t bytes);
-/* TRIMTAB_<KEY IN CAPITALS, __ for .>; an unknown TRIMTAB_ variable with "__" in it, or one that
- * names no key, is an error that suggests the nearest. */
+/* TRIMTAB_<KEY IN CAPITALS, __ for .>; a TRIMTAB_ variable that names no key is an error that
+ * suggests the nearest. Of a name given twice the first counts, as with getenv. */
 TT_API tt_status tt_config_load_environment(tt_config *config, char *const *environment);
-/* "a.b=c"; `origin` is how the user wrote it ("--set", "--data"). Errors are TT_EUSAGE for a
- * missing '=' and TT_ECONFIG otherwise. */
+/* "a.b=c"; `origin` is how the user wrote it ("--set", "--data"). Of several for one key the last
+ * counts. TT_EUSAGE for a missing '='; TT_EINVAL for the sources DEFAULT, PRESET and RUN;
+ * TT_ECONFIG otherwise. */
 TT_API tt_status tt_config_set(tt_config *config, tt_source source, const char *assignment,
                                const char *origin);
 
 /* Typed reads of the winning value; asking with the wrong type or for an unknown key aborts with a
- * message in debug builds and returns 0/""/false otherwise. For `auto` use tt_config_is_auto. */
+ * message in debug builds and returns 0/""/false otherwise. A value that is `auto` also reads as
+ * 0/""/false: ask tt_config_is_auto first. */
 TT_API tt_value tt_config_get(const tt_config *config, const char *key);
 TT_API bool tt_config_bool(const tt_config *config, const char *key);
 TT_API int64_t tt_config_int(const tt_config *config, const char *key);
 TT_API double tt_config_float(const tt_config *config, const char *key);
 TT_API const char *tt_config_string(const tt_config *config, const char *key);
 TT_API bool tt_config_is_auto(const tt_config *config, const char *key);
-/* True when a user (file, environment, command line) set it to something other than `auto`. */
+/* True when a user (file, environment, command line) set it to something other than `auto`, also if
+ * the resolver has moved it since. After a resume what the checkpoint says of this counts, unless
+ * environment or command line set the key anew. */
 TT_API bool tt_config_is_pinned(const tt_config *config, const char *key);
 TT_API tt_source tt_config_source(const tt_config *config, const char *key);
 /* Where the winning value came from: "default", "examples/a.yaml:12", "TRIMTAB_X__Y", "--set",
@@ -135,23 +161,29 @@ TT_API tt_source tt_config_source(const tt_config *config, const char *key);
 TT_API const char *tt_config_origin(const tt_config *config, const char *key);
 
 /* A new version with one value changed by the run itself; the old one stays as it is. `origin`:
- * "resolver", "tuner at step 0". Both must be destroyed. */
+ * "resolver", "tuner at step 0". Both must be destroyed. TT_ECONFIG for a value out of bounds and
+ * for a TT_MUTABLE_NEVER key that is not `auto`. */
 TT_API tt_status tt_config_derive(const tt_config *config, const char *key, const char *text,
                                   const char *origin, tt_config **out);
 /* 1 for a fresh configuration, one more for each derivation. */
 TT_API int tt_config_version(const tt_config *config);
-/* SHA-256 over "key=value\n" of every key in order (not over where values came from). */
+/* SHA-256 over "key=value\n" of every key in order, values as tt_config_write_yaml writes them (not
+ * over where they came from). */
 TT_API tt_status tt_config_digest(const tt_config *config, char out[TT_SHA256_HEX]);
 
 /* The winner with its place, then every loser, highest first; the parameter's help and bounds. */
 TT_API tt_status tt_config_explain(const tt_config *config, const char *key, tt_text *out);
 /* resolved.yaml: every value, nested, with its origin as a comment; loads back to the same values.
- * Also kept in checkpoints. */
+ * Also kept in checkpoints. The comment is "# from <origin>", or "# pinned by <origin>" where a
+ * user set the value (", moved by <origin>" if the run had to): tt_config_resume_from reads it
+ * again. */
 TT_API tt_status tt_config_write_yaml(const tt_config *config, tt_text *out);
-/* On resume: compares with what the checkpoint's run used (loaded from its YAML text) and takes
- * the checkpoint's value wherever environment and command line are silent. A changed
- * TT_MUTABLE_NEVER key is TT_ECONFIG, named; every accepted change is appended to `changes` as
- * "key: old -> new (origin)\n". */
+/* On resume, after file, environment and command line and before any derivation: compares with what
+ * the checkpoint's run used (the text of tt_config_write_yaml) and takes the checkpoint's value
+ * wherever environment and command line are silent; a file does not beat it. TT_ECONFIG, every key
+ * named, if file, environment or command line change a TT_MUTABLE_NEVER key (`auto` is no change).
+ * Every accepted change is appended to `changes` (may be NULL) as "key: old -> new (origin)\n".
+ * Origins become "<name> (<first origin>)", and pins are those of the run that was left. */
 TT_API tt_status tt_config_resume_from(tt_config *config, const char *name, const char *yaml,
                                        size_t bytes, tt_text *changes);
 
@@ -164,17 +196,17 @@ TT_API tt_status tt_config_resume_from(tt_config *config, const char *name, cons
  *   1. Pinned keys, in precedence order: each one whose request is on its lattice is kept there if
  *      some legal assignment keeps it together with those kept before. An unpinned key, even of a
  *      higher tier, therefore moves before a pinned one does.
- *   2. Then every key in precedence order takes the value nearest to its request for which, the keys
- *      before it being set, some legal assignment exists. What lower keys ask for plays no part.
+ *   2. Then every key in precedence order takes the value nearest to its request for which, the
+ * keys before it being set, some legal assignment exists. What lower keys ask for plays no part.
  *
  * Memory needs no rule of its own: a key gives way to a memory rule only if no legal choice of the
  * keys after it makes it fit, so RLVR keys go down to their lowest legal values first (the last in
  * position first of all), then compression, then tile; and what room is left when a coarse step has
- * been taken goes to the keys after it again. That is the only case in which a higher tier moves for
- * what a lower one needs, other than for a pin.
+ * been taken goes to the keys after it again. That is the only case in which a higher tier moves
+ * for what a lower one needs, other than for a pin.
  *
- * It follows that the result as a request resolves to itself, and that it depends on nothing but the
- * arguments. The search is exact; it is exponential only in adversarial rule sets.
+ * It follows that the result as a request resolves to itself, and that it depends on nothing but
+ * the arguments. The search is exact; it is exponential only in adversarial rule sets.
  */
 
 #define TT_RESOLVE_MAX_KEYS   16
@@ -184,10 +216,10 @@ TT_API tt_status tt_config_resume_from(tt_config *config, const char *name, cons
 /* One key with its finite ordered lattice. */
 typedef struct tt_resolve_key {
     const char *name;
-    tt_tier tier;          /* not TT_TIER_NONE */
     const int64_t *values; /* ascending, at least one */
     size_t value_count;
     int64_t request;    /* need not be on the lattice */
+    tt_tier tier;       /* not TT_TIER_NONE */
     bool pinned;        /* a user's own value: moved only if no legal assignment keeps it */
     const char *origin; /* for messages */
 } tt_resolve_key;
@@ -206,8 +238,9 @@ typedef struct tt_resolve_rule {
 /* All arrays go by the position of the key in the argument array. */
 typedef struct tt_resolution {
     int64_t values[TT_RESOLVE_MAX_KEYS];
-    bool moved[TT_RESOLVE_MAX_KEYS];      /* differs from the request */
-    bool for_memory[TT_RESOLVE_MAX_KEYS]; /* moved, and without memory rules it would be elsewhere */
+    bool moved[TT_RESOLVE_MAX_KEYS]; /* differs from the request */
+    bool
+        for_memory[TT_RESOLVE_MAX_KEYS]; /* moved, and without memory rules it would be elsewhere */
 } tt_resolution;
 
 /* Resolves as defined above. Without a legal assignment: TT_ECONFIG with the rules that cannot hold

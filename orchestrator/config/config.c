@@ -137,21 +137,21 @@ tt_status tt_config_take(tt_config *config, tt_batch *batch)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
-static tt_status allocate(const tt_params *params, tt_config **out)
+/* Without any value yet; NULL if there is no memory. */
+static tt_config *allocate(const tt_params *params)
 {
     tt_config *config = calloc(1, sizeof(*config));
     if (config == NULL)
-        return no_memory();
+        return NULL;
     config->of = calloc(params->count, sizeof(config->of[0]));
     if (config->of == NULL) {
         free(config);
-        return no_memory();
+        return NULL;
     }
     config->params = params;
     config->count = params->count;
     config->version = 1;
-    *out = config;
-    return TT_OK;
+    return config;
 }
 
 /* Every preset is tried, so that a mistake in one shows before anyone selects it. */
@@ -170,11 +170,11 @@ static tt_status check_presets(const tt_params *params)
 tt_status tt_config_create(const tt_params *params, tt_config **out)
 {
     tt_status status = check_presets(params);
-    tt_config *config = NULL;
-    if (status == TT_OK)
-        status = allocate(params, &config);
     if (status != TT_OK)
         return status;
+    tt_config *config = allocate(params);
+    if (config == NULL)
+        return no_memory();
     tt_batch batch;
     tt_problems problems;
     tt_batch_init(&batch);
@@ -211,13 +211,14 @@ void tt_config_destroy(tt_config *config)
     free(config);
 }
 
-static tt_status copy(const tt_config *from, tt_config **out)
+/* NULL if there is no memory. */
+static tt_config *copy(const tt_config *from)
 {
-    tt_config *config = NULL;
-    tt_status status = allocate(from->params, &config);
-    if (status != TT_OK)
-        return status;
+    tt_config *config = allocate(from->params);
+    if (config == NULL)
+        return NULL;
     config->version = from->version;
+    tt_status status = TT_OK;
     for (size_t k = 0; k < from->count && status == TT_OK; k++) {
         for (size_t i = 0; i < from->of[k].count && status == TT_OK; i++) {
             tt_setting setting;
@@ -228,12 +229,10 @@ static tt_status copy(const tt_config *from, tt_config **out)
             tt_setting_clear(&setting);
         }
     }
-    if (status != TT_OK) {
-        tt_config_destroy(config);
-        return status;
-    }
-    *out = config;
-    return TT_OK;
+    if (status == TT_OK)
+        return config;
+    tt_config_destroy(config);
+    return NULL;
 }
 
 tt_status tt_config_derive(const tt_config *config, const char *key, const char *text,
@@ -259,12 +258,12 @@ tt_status tt_config_derive(const tt_config *config, const char *key, const char 
     tt_status wrong = tt_problems_finish(&problems);
     if (status == TT_OK)
         status = wrong;
-    if (status == TT_OK)
-        status = copy(config, &derived);
-    if (status == TT_OK)
-        status = tt_config_take(derived, &batch);
+    if (status == TT_OK) {
+        derived = copy(config);
+        status = derived != NULL ? tt_config_take(derived, &batch) : no_memory();
+    }
     tt_batch_clear(&batch);
-    if (status != TT_OK) {
+    if (status != TT_OK || derived == NULL) {
         tt_config_destroy(derived);
         return status;
     }

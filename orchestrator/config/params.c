@@ -44,7 +44,8 @@ static bool is_plain_word(const char *word, size_t length)
     for (size_t i = 0; i < length; i++)
         if (!isalnum((unsigned char)word[i]) && strchr("_-.", word[i]) == NULL)
             return false;
-    return length > 0 && isalnum((unsigned char)word[0]) && strncmp(word, "null", 5) != 0;
+    return length > 0 && isalnum((unsigned char)word[0]) &&
+           !(length == 4 && memcmp(word, "null", 4) == 0);
 }
 
 static tt_status check_param(const tt_param *param)
@@ -150,6 +151,21 @@ const char *tt_params_suggest(const tt_params *params, const char *name)
 
 /* ---- building ----------------------------------------------------------------------------- */
 
+/* An array of pointers made to hold `count` of them; NULL, and the old one as it was, if it cannot.
+ */
+static void *grow_pointers(void *array, size_t count)
+{
+    return realloc(array, count * sizeof(void *));
+}
+
+/* Makes room at `at` in an array of `count` pointers. */
+static void shift_pointers(void *array, size_t at, size_t count)
+{
+    char *bytes = array;
+    memmove(bytes + (at + 1) * sizeof(void *), bytes + at * sizeof(void *),
+            (count - at) * sizeof(void *));
+}
+
 static tt_status add_section(tt_params *params, const char *key, size_t length)
 {
     size_t at = 0;
@@ -161,14 +177,12 @@ static tt_status add_section(tt_params *params, const char *key, size_t length)
             break;
     }
     char *name = strndup(key, length);
-    char **grown = name != NULL
-                       ? realloc(params->sections, (params->section_count + 1) * sizeof(*grown))
-                       : NULL;
+    char **grown = name != NULL ? grow_pointers(params->sections, params->section_count + 1) : NULL;
     if (grown == NULL) {
         free(name);
         return tt_fail(TT_ENOMEM, "no memory for the parameter table");
     }
-    memmove(grown + at + 1, grown + at, (params->section_count - at) * sizeof(*grown));
+    shift_pointers(grown, at, params->section_count);
     grown[at] = name;
     params->sections = grown;
     params->section_count++;
@@ -192,18 +206,17 @@ static tt_status insert(tt_params *params, const tt_param *param)
     }
     if (status != TT_OK)
         return status;
-    const tt_param **sorted =
-        realloc(params->sorted, (params->count + 1) * sizeof(params->sorted[0]));
+    const tt_param **sorted = grow_pointers(params->sorted, params->count + 1);
     if (sorted != NULL)
         params->sorted = sorted;
-    const char **keys = realloc(params->keys, (params->count + 1) * sizeof(params->keys[0]));
+    const char **keys = grow_pointers(params->keys, params->count + 1);
     if (keys != NULL)
         params->keys = keys;
     if (sorted == NULL || keys == NULL)
         return tt_fail(TT_ENOMEM, "no memory for the parameter table");
     size_t at = lower_bound(params, param->key, length + 1);
-    memmove(sorted + at + 1, sorted + at, (params->count - at) * sizeof(sorted[0]));
-    memmove(keys + at + 1, keys + at, (params->count - at) * sizeof(keys[0]));
+    shift_pointers(sorted, at, params->count);
+    shift_pointers(keys, at, params->count);
     sorted[at] = param;
     keys[at] = param->key;
     params->count++;
@@ -266,19 +279,20 @@ static tt_status register_preset(tt_params *params, const tt_preset *preset)
     if (tt_value_parse(&params->preset, preset->name, strlen(preset->name), TT_STYLE_RAW, &value,
                        problem))
         return tt_fail(TT_EINTERNAL, "preset %s is registered twice", preset->name);
-    size_t size = strlen(params->preset_choices) + strlen(preset->name) + 2;
-    char *choices = realloc(params->preset_choices, size);
+    size_t used = strlen(params->preset_choices);
+    size_t added = strlen(preset->name) + 1; /* with the NUL */
+    char *choices = realloc(params->preset_choices, used + 1 + added);
     if (choices != NULL) {
         params->preset_choices = choices;
         params->preset.choices = choices;
     }
-    const tt_preset **presets =
-        realloc((void *)params->presets, (params->preset_count + 1) * sizeof(params->presets[0]));
+    const tt_preset **presets = grow_pointers(params->presets, params->preset_count + 1);
     if (presets != NULL)
         params->presets = presets;
     if (choices == NULL || presets == NULL)
         return tt_fail(TT_ENOMEM, "no memory for preset %s", preset->name);
-    strcat(strcat(choices, "|"), preset->name);
+    choices[used] = '|';
+    memcpy(choices + used + 1, preset->name, added);
     presets[params->preset_count++] = preset;
     return TT_OK;
 }

@@ -132,14 +132,14 @@ static size_t make_input(uint64_t input, char text[INPUT_BYTES])
             const char *piece =
                 pieces[next(input, &counter) % (sizeof(pieces) / sizeof(pieces[0]))];
             size_t size = *piece == '\0' ? 1 : strlen(piece);
-            memcpy(text + length, piece, size);
-            length += size;
+            for (size_t j = 0; j < size; j++)
+                text[length++] = piece[j];
         }
         return length;
     }
     const char *seed = seeds[next(input, &counter) % (sizeof(seeds) / sizeof(seeds[0]))];
-    length = strlen(seed);
-    memcpy(text, seed, length);
+    for (; seed[length] != '\0'; length++)
+        text[length] = seed[length];
     return damage(input, &counter, text, length);
 }
 

@@ -20,9 +20,9 @@ typedef struct random_case {
     tt_resolve_rule rules[CASE_RULES];
     size_t rule_count;
     int64_t values[CASE_KEYS][CASE_VALUES];
-    char names[CASE_KEYS][16];
-    char origins[CASE_KEYS][16];
-    char rule_names[CASE_RULES][16];
+    char names[CASE_KEYS][32];
+    char origins[CASE_KEYS][32];
+    char rule_names[CASE_RULES][32];
     random_rule rule_data[CASE_RULES];
 } random_case;
 

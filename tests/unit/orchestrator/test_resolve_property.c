@@ -71,7 +71,7 @@ static void check_legal(uint64_t number, const random_case *c, const tt_resoluti
 static void check_idempotent(uint64_t number, random_case *c, const tt_resolution *got)
 {
     tt_resolution again;
-    int64_t requests[CASE_KEYS];
+    int64_t requests[CASE_KEYS] = {0};
     for (size_t k = 0; k < c->key_count; k++) {
         requests[k] = c->keys[k].request;
         c->keys[k].request = got->values[k];
@@ -91,7 +91,7 @@ static void check_lower_requests(uint64_t number, random_case *c, const tt_resol
 {
     uint64_t state = number;
     tt_tier tier = TT_TIER_TILE + (tt_tier)(random_next(&state) % 2);
-    int64_t requests[CASE_KEYS];
+    int64_t requests[CASE_KEYS] = {0};
     for (size_t k = 0; k < c->key_count; k++) {
         requests[k] = c->keys[k].request;
         if (c->keys[k].tier > tier)
@@ -146,7 +146,7 @@ static void check_refusal(uint64_t number, const random_case *c)
     unsigned named = 0;
     int64_t ignored[CASE_KEYS];
     for (size_t r = 0; r < c->rule_count; r++) {
-        char quoted[24];
+        char quoted[40];
         snprintf(quoted, sizeof(quoted), "'%s'", c->rules[r].name);
         if (strstr(message, quoted) == NULL)
             continue;
