@@ -135,12 +135,27 @@ void tt_gates_accept(tt_gate_state *state, const tt_measurements *measured)
     }
 }
 
+static tt_status check_interval(const char *keys, double minimum, double maximum, bool is_set)
+{
+    if (minimum < maximum) {
+        return TT_OK;
+    }
+    return tt_fail(TT_ECONFIG, "%s.max %g%s is not above %s.min %g; no step could pass", keys,
+                   maximum, is_set ? "" : " (the default)", keys, minimum);
+}
+
 tt_status tt_gate_limits_check(const tt_gate_limits *limits)
 {
-    if (limits->loss_max_set && limits->loss_max <= limits->loss_min) {
-        return tt_fail(TT_ECONFIG,
-                       "gates.loss.max %g is not above gates.loss.min %g; no step could pass",
-                       limits->loss_max, limits->loss_min);
+    tt_status status =
+        check_interval("gates.loss", limits->loss_min,
+                       limits->loss_max_set ? limits->loss_max : TT_LOSS_MAX, limits->loss_max_set);
+    if (!status) {
+        status = check_interval("gates.grad_norm", limits->gradient_min,
+                                limits->gradient_max_set ? limits->gradient_max : TT_GRADIENT_MAX,
+                                limits->gradient_max_set);
+    }
+    if (status || limits->initial_loss <= 0) {
+        return status;
     }
     if (limits->loss_max_set && limits->loss_max < limits->initial_loss) {
         return tt_fail(
@@ -149,11 +164,11 @@ tt_status tt_gate_limits_check(const tt_gate_limits *limits)
             "at ln V = %.3f; raise it to at least that, or leave it 'auto'",
             limits->loss_max, limits->initial_loss);
     }
-    if (limits->gradient_max_set && limits->gradient_max <= limits->gradient_min) {
-        return tt_fail(
-            TT_ECONFIG,
-            "gates.grad_norm.max %g is not above gates.grad_norm.min %g; no step could pass",
-            limits->gradient_max, limits->gradient_min);
+    if (limits->loss_min > limits->initial_loss) {
+        return tt_fail(TT_ECONFIG,
+                       "gates.loss.min %g cannot hold: an untrained model of this vocabulary "
+                       "starts at ln V = %.3f; lower it",
+                       limits->loss_min, limits->initial_loss);
     }
     return TT_OK;
 }
