@@ -15,7 +15,7 @@ typedef struct tt_jsonl {
 tt_status tt_jsonl_open(tt_jsonl *file, const tt_file_ops *ops, const char *path);
 void tt_jsonl_close(tt_jsonl *file);
 /* Appends `line` and a line break in one write; `sync` makes it durable before returning. On
- * failure the file is as it was. No allocation. */
+ * failure the file is as it was. No allocation for lines of less than 4 KiB. */
 tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool sync);
 /* Calls `each` for every line (NUL-terminated), in order, until it returns a failure. */
 tt_status tt_jsonl_read(const char *path, tt_status (*each)(void *user, const char *line),

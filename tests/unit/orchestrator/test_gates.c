@@ -388,6 +388,14 @@ static void names_and_intervals(void **state)
         assert_true(maximum == (gate % 2 ? 0 : 10));
         assert_true(minimum >= 0 && minimum < 1e-5);
     }
+    /* No such gate: nothing but zero is in its interval. */
+    for (int gate = TT_GATE_COUNT; gate < TT_GATE_COUNT + 2; gate++) {
+        double minimum = -1;
+        double maximum = -1;
+        const char *reason = NULL;
+        tt_gate_interval(&limits, &run, (tt_gate)gate, &minimum, &maximum, &reason);
+        assert_true(minimum == 0 && maximum == 0);
+    }
 }
 
 static void described(const tt_gate_decision *decision, const char *text)

@@ -32,6 +32,16 @@ static void nothing_to_go_back_to(void **state)
     assert_int_equal(tt_ladder_trip(&ladder, 0, false), TT_ACTION_STOP);
 }
 
+static void an_unknown_rung_stops(void **state)
+{
+    (void)state;
+    tt_ladder ladder;
+    tt_ladder_init(&ladder, 2);
+    (void)tt_ladder_trip(&ladder, 2, true);
+    ladder.last = (tt_action)99;
+    assert_int_equal(tt_ladder_trip(&ladder, 2, true), TT_ACTION_STOP);
+}
+
 static void deeper_while_nothing_was_replayed(void **state)
 {
     (void)state;
@@ -313,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rungs),
         cmocka_unit_test(nothing_to_go_back_to),
+        cmocka_unit_test(an_unknown_rung_stops),
         cmocka_unit_test(deeper_while_nothing_was_replayed),
         cmocka_unit_test(passing_resets),
         cmocka_unit_test(rollbacks_without_progress_are_few),
