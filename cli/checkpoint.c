@@ -4,6 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+/* Puts what the link `latest` at the end of `path` names in its place: that name is worth more. */
+static void follow_link(char path[CLI_PATH_BYTES])
+{
+    char target[CLI_PATH_BYTES];
+    char *last = strrchr(path, '/') + 1;
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    if (length > 0 && !memchr(target, '/', (size_t)length) &&
+        (size_t)(last - path) + (size_t)length < CLI_PATH_BYTES) {
+        memcpy(last, target, (size_t)length);
+        last[length] = '\0';
+    }
+}
 
 tt_status cli_checkpoint_path(const char *given, char out[CLI_PATH_BYTES])
 {
@@ -25,6 +39,7 @@ tt_status cli_checkpoint_path(const char *given, char out[CLI_PATH_BYTES])
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         snprintf(out, CLI_PATH_BYTES, "%s/%s", given, places[i]);
         if (stat(out, &info) == 0) {
+            follow_link(out);
             return TT_OK;
         }
     }

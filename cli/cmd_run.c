@@ -1,4 +1,5 @@
 /* trimtab run: train as a configuration says. */
+#include "checkpoint.h"
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
@@ -18,11 +19,25 @@ typedef struct job {
     const char *config_path;
     cli_settings settings;
     tt_text run_directory;
+    const char *resume; /* NULL, "auto" or `checkpoint` */
+    char checkpoint[CLI_PATH_BYTES];
     cli_progress progress;
     bool bytes;       /* the data are bytes of text */
     tt_text summary;  /* drawn when the run ends */
     json_t *json;
 } job;
+
+/* --resume takes what the commands that read checkpoints take. */
+static tt_status choose_checkpoint(job *j)
+{
+    const char *given = j->arguments->values[CLI_RESUME];
+    if (!given || strcmp(given, "auto") == 0) {
+        j->resume = given;
+        return TT_OK;
+    }
+    j->resume = j->checkpoint;
+    return cli_checkpoint_path(given, j->checkpoint);
+}
 
 /* runs/<name of the configuration without its ending> */
 static tt_status choose_folder(job *j)
@@ -204,7 +219,7 @@ static tt_status train(job *j)
     options.params = j->settings.params;
     options.config = j->settings.config;
     options.run_directory = j->run_directory.data;
-    options.resume = j->arguments->values[CLI_RESUME];
+    options.resume = j->resume;
     options.strict = cli_given(j->arguments, CLI_STRICT);
     options.log = &log;
     options.observer = &observer;
@@ -238,6 +253,9 @@ static tt_status run(job *j)
     }
     if (!status) {
         status = choose_folder(j);
+    }
+    if (!status) {
+        status = choose_checkpoint(j);
     }
     if (status || cli_given(j->arguments, CLI_DRY_RUN)) {
         return status ? status : dry_run(j);

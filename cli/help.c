@@ -50,10 +50,10 @@ static void add_wrapped(tt_text *out, const char *text, size_t column, size_t in
 
 static void add_entry(tt_text *out, const char *name, const char *help, size_t indent)
 {
-    size_t before = out->length;
-    tt_text_addf(out, "  %-*s", (int)indent - 2, name);
-    if (out->length - before > indent || strlen(name) + 4 > indent) {
-        tt_text_addf(out, "\n%*s", (int)indent, "");
+    if (strlen(name) + 4 > indent) {
+        tt_text_addf(out, "  %s\n%*s", name, (int)indent, "");
+    } else {
+        tt_text_addf(out, "  %-*s", (int)indent - 2, name);
     }
     add_wrapped(out, help, indent, indent);
 }
@@ -70,6 +70,13 @@ static void add_option(tt_text *out, const cli_option *option)
     add_entry(out, name, option->help, OPTION_INDENT);
 }
 
+/* "run CONFIG" */
+static void write_form(const cli_command *command, const char *name, char *out,
+                             size_t capacity)
+{
+    snprintf(out, capacity, "%s%s%s", name, *command->operands ? " " : "", command->operands);
+}
+
 void cli_write_overview(tt_text *out)
 {
     char name[64];
@@ -81,8 +88,8 @@ void cli_write_overview(tt_text *out)
     tt_text_add(out, "\nCommands:\n");
     for (size_t i = 0; i < cli_command_count; i++) {
         const cli_command *command = &cli_commands[i];
-        snprintf(name, sizeof name, "%s %s", command->name, command->operands);
-        add_entry(out, name, command->summary, 30);
+        write_form(command, command->name, name, sizeof name);
+        add_entry(out, name, command->summary, 31);
     }
     tt_text_add(out, "\nOptions:\n");
     add_option(out, &cli_options[CLI_HELP]);
@@ -93,8 +100,9 @@ void cli_write_overview(tt_text *out)
 
 void cli_write_help(const cli_command *command, tt_text *out)
 {
-    tt_text_addf(out, "Usage: trimtab %s%s%s [options]\n\n", command->name,
-                 *command->operands ? " " : "", command->operands);
+    char form[64];
+    write_form(command, command->name, form, sizeof form);
+    tt_text_addf(out, "Usage: trimtab %s [options]\n\n", form);
     if (*command->details) {
         add_wrapped(out, command->details, 0, 0);
     } else {
@@ -124,7 +132,7 @@ void cli_write_group(const char *group, tt_text *out)
     for (size_t i = 0; i < cli_command_count; i++) {
         const cli_command *command = &cli_commands[i];
         if (strncmp(command->name, group, length) == 0 && command->name[length] == ' ') {
-            snprintf(name, sizeof name, "%s %s", command->name + length + 1, command->operands);
+            write_form(command, command->name + length + 1, name, sizeof name);
             add_entry(out, name, command->summary, 26);
         }
     }

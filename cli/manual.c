@@ -52,7 +52,8 @@ static void add_option(tt_text *out, const cli_option *option)
 
 static void add_command(tt_text *out, const cli_command *command)
 {
-    tt_text_addf(out, ".SS %s %s\n", command->name, command->operands);
+    tt_text_addf(out, ".SS %s%s%s\n", command->name, *command->operands ? " " : "",
+                 command->operands);
     add_roff(out, *command->details ? command->details : command->summary);
     tt_text_add(out, *command->details ? "\n" : ".\n");
     for (size_t id = 0; id < CLI_OPTION_COUNT; id++) {

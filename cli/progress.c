@@ -30,6 +30,7 @@ void cli_progress_init(cli_progress *progress, bool quiet)
 {
     memset(progress, 0, sizeof *progress);
     tt_text_init(&progress->line);
+    tt_text_init(&progress->notes);
     progress->quiet = quiet;
     progress->live = !quiet && cli_is_live(STDERR_FILENO);
     progress->colour = cli_has_colour(STDERR_FILENO);
@@ -38,6 +39,7 @@ void cli_progress_init(cli_progress *progress, bool quiet)
 void cli_progress_clear(cli_progress *progress)
 {
     tt_text_clear(&progress->line);
+    tt_text_clear(&progress->notes);
 }
 
 /* ---- lines that stay ---- */
@@ -65,13 +67,19 @@ static void log_message(void *user, tt_log_level level, const char *message)
     }
     tt_text text;
     tt_text_init(&text);
-    tt_text_add(&text, "trimtab: ");
-    if (level >= TT_LOG_WARN) {
+    if (level == TT_LOG_INFO) {
+        tt_text_add(&text, "note   ");
+    } else {
         const char *word = level == TT_LOG_WARN ? "warning" : "error";
-        tt_text_addf(&text, progress->colour ? "\033[33m%s\033[0m: " : "%s: ", word);
+        tt_text_addf(&text, progress->colour ? "trimtab: \033[33m%s\033[0m: " : "trimtab: %s: ",
+                     word);
     }
     cli_add_safe(&text, message, strlen(message), false);
-    say(progress, text.data);
+    if (level == TT_LOG_INFO && !progress->started) {
+        tt_text_addf(&progress->notes, "\n%s", text.data);
+    } else {
+        say(progress, text.data);
+    }
     tt_text_clear(&text);
 }
 
@@ -95,7 +103,7 @@ void cli_progress_start(cli_progress *progress, const tt_training_plan *plan,
 {
     char count[32];
     char memory[32];
-    progress->first_step = first_step;
+    progress->started = true;
     progress->drawn_step = first_step;
     progress->start_ns = progress->step_ns = now_ns();
     progress->drawn_ns = progress->start_ns;
@@ -123,6 +131,7 @@ void cli_progress_start(cli_progress *progress, const tt_training_plan *plan,
     if (first_step > 0) {
         tt_text_addf(&out, "; resumed after step %s", cli_count(first_step, count));
     }
+    tt_text_add(&out, progress->notes.data);
     say(progress, out.data);
     tt_text_clear(&out);
 }
@@ -145,13 +154,16 @@ void cli_progress_held_out(cli_progress *progress, int64_t step, double loss, do
 
 /* ---- the line of the moment ---- */
 
+/* An exponential mean that begins as a plain one. The first step warms caches up: it counts only
+ * until there is a second. */
 static void smooth(cli_progress *progress, uint64_t now)
 {
     double seconds = now > progress->step_ns ? (double)(now - progress->step_ns) / 1e9 : 0;
     progress->step_ns = now;
-    bool first = progress->step_seconds == 0;
-    progress->step_seconds =
-        first ? seconds : progress->step_seconds + SMOOTHING * (seconds - progress->step_seconds);
+    progress->timed++;
+    double share = progress->timed > 2 ? 1 / (double)(progress->timed - 1) : 1;
+    share = share > SMOOTHING ? share : SMOOTHING;
+    progress->step_seconds += share * (seconds - progress->step_seconds);
 }
 
 static const char *gate_state(const cli_progress *progress, char out[64])
@@ -181,7 +193,11 @@ static void describe(cli_progress *progress, const tt_training_plan *plan, int c
              cli_count(plan->steps, total));
     snprintf(fields[1], sizeof fields[1], "loss %.4f", record->loss);
     double left = progress->step_seconds * (double)(plan->steps - done);
-    snprintf(fields[2], sizeof fields[2], "%s left", cli_duration(left, number));
+    if (done < plan->steps) {
+        snprintf(fields[2], sizeof fields[2], "%s left", cli_duration(left, number));
+    } else {
+        snprintf(fields[2], sizeof fields[2], "done");
+    }
     double rate = progress->step_seconds > 0
                       ? (double)plan->tokens_per_step / progress->step_seconds
                       : NAN;

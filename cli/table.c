@@ -9,7 +9,8 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_RUN_DIR] = {"run-dir", 'o', "DIR", CLI_KIND_FOLDER,
                      "folder of the run (default: runs/ and CONFIG's name without its ending)"},
     [CLI_RESUME] = {"resume", 'r', "auto|CKPT", CLI_KIND_FILE,
-                    "go on from the newest checkpoint of the run's folder, or from CKPT"},
+                    "go on from the newest checkpoint of the run's folder, or from CKPT (a file, or the "
+                    "folder of another run)"},
     [CLI_STRICT] = {"strict", 0, NULL, CLI_KIND_NONE,
                     "refuse to start where a value that you set would have to be moved"},
     [CLI_DRY_RUN] = {"dry-run", 'n', NULL, CLI_KIND_NONE,
@@ -107,7 +108,7 @@ const cli_command cli_commands[] = {
      "other vocabulary prints token numbers.",
      generate_examples, cmd_generate},
     {"inspect", "CKPT", 1, 1, CLI_KIND_FILE, CLI_BIT(CLI_JSON) | COMMON,
-     "show what a checkpoint holds and where it came from",
+     "show what is in a checkpoint",
      "Shows header, tensors with types, shapes and norms, the build and machine that made it, its "
      "configuration with the origin of each value, and every decision of the run. CKPT may be the "
      "folder of a run: then its newest checkpoint. The file is verified first.",
@@ -125,8 +126,10 @@ const cli_command cli_commands[] = {
      diff_examples, cmd_diff},
     {"config explain", "KEY [CONFIG]", 1, 2, CLI_KIND_KEY,
      CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | COMMON,
-     "where a parameter's value comes from, and what it beats",
-     "Without CONFIG: what defaults, environment and --set amount to.", explain_examples,
+     "where a value comes from",
+     "Shows the value that counts, where it comes from and every value that it beats, highest "
+     "precedence first, and what the parameter does. Without CONFIG: what defaults, environment and "
+     "--set amount to.", explain_examples,
      cmd_config_explain},
     {"config list", "[PREFIX]", 0, 1, CLI_KIND_KEY, COMMON,
      "list parameters with their defaults",

@@ -1,0 +1,453 @@
+/* What works: running, stopping, resuming, generating, inspecting, comparing. */
+#include "harness.h"
+
+#include <jansson.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static json_t *parse(const char *text)
+{
+    json_error_t error;
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    if (!root) {
+        fail_msg("not JSON: %s at line %d of:\n%s", error.text, error.line, text);
+    }
+    return root;
+}
+
+static int64_t integer_at(const json_t *root, const char *key)
+{
+    assert_true(json_is_integer(json_object_get(root, key)));
+    return json_integer_value(json_object_get(root, key));
+}
+
+static double number_at(const json_t *root, const char *key)
+{
+    assert_true(json_is_number(json_object_get(root, key)));
+    return json_number_value(json_object_get(root, key));
+}
+
+/* ---- running ---- */
+
+static void test_run(void **state)
+{
+    (void)state;
+    outcome o = expect_success("run tiny.yaml");
+    assert_true(holds(o.out, "trained 12 steps, 768 tokens"));
+    assert_true(holds(o.out, "bits per byte"));
+    assert_true(holds(o.out, "order 1"));
+    assert_true(holds(o.out, "no trips"));
+    assert_true(holds(o.out, "sample"));
+    assert_true(holds(o.out, "runs/tiny/checkpoints/step-0000000012.h5"));
+    assert_true(holds(o.out, "next: trimtab generate runs/tiny"));
+    for (const char *c = o.out; *c; c++) {
+        assert_true(*c == '\n' || *c == '\t' || (unsigned char)*c >= 0x20);
+    }
+    assert_true(holds(o.err, "step 12/12"));
+    assert_null(strchr(o.err, '\r')); /* no terminal, nothing is redrawn */
+    assert_null(strchr(o.err, '\033'));
+    assert_true(exists("runs/tiny/metrics.jsonl"));
+    assert_true(exists("runs/tiny/receipt.json"));
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml --resume auto"); /* nothing left to do */
+    assert_true(holds(o.out, "trained 0 steps"));
+    outcome_clear(&o);
+}
+
+static void test_run_json(void **state)
+{
+    (void)state;
+    outcome o = expect_success("run tiny.yaml --json -o json");
+    json_t *root = parse(o.out);
+    assert_string_equal(json_string_value(json_object_get(root, "outcome")), "ok");
+    assert_int_equal(integer_at(root, "steps"), 12);
+    assert_int_equal(integer_at(root, "exit_code"), 0);
+    assert_true(number_at(root, "bits_per_byte") > 0);
+    assert_true(number_at(root, "order2_bits_per_byte") > 0);
+    assert_int_equal(integer_at(json_object_get(root, "totals"), "published"), 12);
+    assert_true(json_string_length(json_object_get(root, "sample")) >= 40);
+    json_decref(root);
+    outcome_clear(&o);
+}
+
+static void test_quiet(void **state)
+{
+    (void)state;
+    outcome o = expect_success("run tiny.yaml --quiet -o quiet");
+    assert_int_equal(o.out_length, 0);
+    assert_int_equal(o.err_length, 0);
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml --quiet --json -o quiet-json");
+    json_decref(parse(o.out));
+    assert_int_equal(o.err_length, 0);
+    outcome_clear(&o);
+}
+
+static void test_dry_run(void **state)
+{
+    (void)state;
+    int before = entries(".");
+    outcome o = expect_success("run tiny.yaml --dry-run -o dry -s train.steps=100");
+    assert_true(holds(o.out, "parameters"));
+    assert_true(holds(o.out, "100 steps of 64 tokens"));
+    assert_true(holds(o.out, "FLOP per step"));
+    assert_true(holds(o.out, "tiny.yaml:2")); /* origins */
+    assert_null(strstr(o.out, "problems"));
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml -n --data nowhere -s gates.loss.max=2");
+    assert_true(holds(o.out, "problems"));
+    assert_true(holds(o.out, "nowhere (--data): No such file"));
+    assert_true(holds(o.out, "gates.loss.max 2 (--set)"));
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml --dry-run --json -o dry --data nowhere");
+    json_t *root = parse(o.out);
+    assert_int_equal(integer_at(root, "tokens_per_step"), 64);
+    assert_int_equal(json_array_size(json_object_get(root, "problems")), 1);
+    json_decref(root);
+    outcome_clear(&o);
+    assert_int_equal(entries("."), before);
+}
+
+static void test_strict(void **state)
+{
+    (void)state;
+    outcome o = run("run tiny.yaml -o moved -s kernels.tile_m=48");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.err, "trimtab: warning: "));
+    assert_true(holds(o.err, "kernels.tile_m"));
+    outcome_clear(&o);
+    expect_error(78, "kernels.tile_m", "run tiny.yaml -q -o strict --strict -s kernels.tile_m=48");
+}
+
+/* ---- stopping and resuming ---- */
+
+static void wait_for(const char *path)
+{
+    for (int i = 0; i < 3000 && !exists(path); i++) {
+        sleep_seconds(0.01);
+    }
+    assert_true(exists(path));
+}
+
+static const char endless[] = "-s train.steps=100000000 -s checkpoint.every_steps=0 "
+                              "-s train.validate_every=0 -s sample.tokens=0";
+
+static void test_signals(void **state)
+{
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        char latest[64];
+        snprintf(latest, sizeof latest, "stop-%zu/checkpoints/latest", i);
+        pid_t pid = start("run tiny.yaml -o stop-%zu %s", i, endless);
+        wait_for(latest);
+        sleep_seconds(0.2);
+        assert_int_equal(kill(pid, signals[i]), 0);
+        assert_int_equal(finish(pid, 60), 75);
+        outcome o = expect_success("verify stop-%zu", i);
+        assert_null(strstr(o.out, "step 0 of")); /* it went on from step 0, and saved that */
+        outcome_clear(&o);
+    }
+}
+
+/* Interrupted anywhere and resumed: the same bits as without. */
+static void test_resume_is_exact(void **state)
+{
+    (void)state;
+    static const char words[] = "-s train.steps=400 -s train.batch=8 -s checkpoint.every_steps=0 "
+                                "-s train.validate_every=0 -s sample.tokens=0";
+    make_run("straight", words);
+    pid_t pid = start("run tiny.yaml -o halves %s", words);
+    wait_for("halves/checkpoints/latest");
+    sleep_seconds(0.1);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(finish(pid, 60), 75);
+    outcome o = run("run tiny.yaml -o halves --resume auto %s", words);
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.err, "resumed after step"));
+    outcome_clear(&o);
+    o = expect_success("diff straight halves");
+    assert_true(holds(o.out, "identical: "));
+    outcome_clear(&o);
+}
+
+/* From a checkpoint of another run: its state, in a folder of its own. */
+static void test_resume_from_elsewhere(void **state)
+{
+    (void)state;
+    make_run("origin", "");
+    outcome o = expect_success("run tiny.yaml -o branch --resume origin/checkpoints/"
+                               "step-0000000008.h5");
+    assert_true(holds(o.err, "resumed after step 8"));
+    outcome_clear(&o);
+    o = expect_success("diff origin branch");
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml -o branch-2 --resume origin --set train.steps=12");
+    assert_true(holds(o.err, "resumed after step 12"));
+    outcome_clear(&o);
+}
+
+static void test_second_interrupt(void **state)
+{
+    (void)state;
+    /* One step takes long enough for a second signal to arrive in it. */
+    pid_t pid = start("run tiny.yaml -o twice %s -s model.layers=4 -s model.channels=256 "
+                      "-s train.batch=256",
+                      endless);
+    wait_for("twice/checkpoints/latest");
+    sleep_seconds(0.1);
+    kill(pid, SIGINT);
+    sleep_seconds(0.1);
+    kill(pid, SIGINT);
+    assert_int_equal(finish(pid, 10), 130);
+    outcome o = expect_success("verify twice");
+    outcome_clear(&o);
+}
+
+/* A shell starts background jobs with SIGINT ignored; a Ctrl-C for others must not stop them. */
+static void test_ignored_interrupt(void **state)
+{
+    (void)state;
+    (void)signal(SIGINT, SIG_IGN);
+    pid_t pid = start("run tiny.yaml -o background %s", endless);
+    (void)signal(SIGINT, SIG_DFL);
+    wait_for("background/checkpoints/latest");
+    kill(pid, SIGINT);
+    kill(pid, SIGINT);
+    sleep_seconds(0.5);
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    kill(pid, SIGTERM);
+    assert_int_equal(finish(pid, 60), 75);
+}
+
+static void test_requeue_output(void **state)
+{
+    (void)state;
+    char command[1024];
+    snprintf(command, sizeof command,
+             "(" TRIMTAB_COMMAND " run tiny.yaml -o again %s >again.out 2>again.err; "
+             "echo $? >again.code) & "
+             "while [ ! -e again/checkpoints/latest ]; do sleep 0.05; done; sleep 0.2; "
+             "kill -TERM $(cat again/lock); wait",
+             endless);
+    int status = system(command); // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+    assert_int_equal(status, 0);
+    char *code = read_file("again.code", NULL);
+    char *out = read_file("again.out", NULL);
+    char *err = read_file("again.err", NULL);
+    assert_string_equal(code, "75\n");
+    assert_true(holds(out, "stopped on request after"));
+    assert_true(holds(out, "next: trimtab run tiny.yaml --run-dir again --resume auto"));
+    assert_true(holds(err, "trimtab: stopped on signal 15 after step "));
+    free(code);
+    free(out);
+    free(err);
+}
+
+/* ---- generating ---- */
+
+static void test_generate(void **state)
+{
+    (void)state;
+    make_run("gen", "");
+    outcome a = expect_success("generate gen --prompt 'the ' --tokens 30 --seed 7");
+    outcome b = expect_success("generate gen/checkpoints --prompt 'the ' --tokens 30 --seed 7");
+    outcome c = expect_success("generate gen/checkpoints/step-0000000012.h5 -p 'the ' -t 30 "
+                               "--seed 8");
+    outcome d = run_with_input("the ", "generate gen --prompt - --tokens 30 --seed 7");
+    assert_int_equal(a.out_length, 30); /* as generated: nothing added, nothing escaped */
+    assert_memory_equal(a.out, b.out, 30);
+    assert_int_equal(c.out_length, 30);
+    assert_memory_not_equal(a.out, c.out, 30);
+    assert_int_equal(d.code, 0);
+    assert_memory_equal(a.out, d.out, 30);
+    outcome_clear(&b);
+    outcome_clear(&c);
+    b = expect_success("generate gen -T 0 -t 20 --seed 1");
+    c = expect_success("generate gen -T 0 -t 20 --seed 2");
+    assert_memory_equal(b.out, c.out, 20); /* greedy: the seed plays no part */
+    outcome_clear(&b);
+    b = expect_success("generate gen"); /* sample.tokens of its run */
+    assert_int_equal(b.out_length, 40);
+    outcome_clear(&b);
+    b = expect_success("generate gen --tokens 0");
+    assert_int_equal(b.out_length, 0);
+    outcome_clear(&a);
+    outcome_clear(&b);
+    outcome_clear(&c);
+    outcome_clear(&d);
+}
+
+static void test_generate_to_nowhere(void **state)
+{
+    (void)state;
+    const char *command = TRIMTAB_COMMAND " generate gen --tokens 100000000 2>&1 >/dev/full; "
+                                          "echo $?";
+    FILE *stream = popen(command, "re"); // NOLINT(cert-env33-c)
+    assert_non_null(stream);
+    char text[512];
+    size_t length = fread(text, 1, sizeof text - 1, stream);
+    text[length] = '\0';
+    pclose(stream);
+    assert_string_equal(text, "trimtab: cannot write to standard output: No space left on device\n"
+                              "74\n");
+}
+
+/* ---- reading checkpoints ---- */
+
+static void test_inspect(void **state)
+{
+    (void)state;
+    outcome o = expect_success("inspect gen");
+    assert_true(holds(o.out, "step 12"));
+    assert_true(holds(o.out, "wte.weight"));
+    assert_true(holds(o.out, "all finite"));
+    assert_true(holds(o.out, "made by"));
+    assert_true(holds(o.out, "tiny.yaml:"));
+    assert_true(holds(o.out, "evaluations"));
+    assert_true(holds(o.out, "decisions"));
+    outcome_clear(&o);
+    o = expect_success("inspect gen/checkpoints/step-0000000004.h5 --json");
+    json_t *root = parse(o.out);
+    const json_t *header = json_object_get(root, "checkpoint");
+    assert_int_equal(integer_at(header, "step"), 4);
+    assert_int_equal(json_string_length(json_object_get(header, "header_sha256")), 64);
+    assert_true(json_is_object(json_object_get(root, "state")));
+    assert_true(json_is_object(json_object_get(root, "reproducibility")));
+    assert_true(json_is_array(json_object_get(root, "decisions")));
+    const json_t *steps = json_object_get(json_object_get(root, "config"), "train.steps");
+    assert_int_equal(integer_at(steps, "value"), 12);
+    assert_true(holds(json_string_value(json_object_get(steps, "origin")), "tiny.yaml:"));
+    size_t index;
+    const json_t *tensor;
+    int64_t elements = 0;
+    json_array_foreach(json_object_get(root, "tensors"), index, tensor)
+    {
+        assert_int_equal(integer_at(tensor, "nonfinite"), 0);
+        assert_true(number_at(tensor, "l2") >= number_at(tensor, "max_abs"));
+        assert_true(number_at(tensor, "max_abs") >= 0);
+        elements += integer_at(tensor, "elements");
+    }
+    assert_true(index > 0);
+    assert_true(elements > 3 * 256 * 32); /* parameters and two moments */
+    json_decref(root);
+    outcome_clear(&o);
+}
+
+static void test_diff(void **state)
+{
+    (void)state;
+    outcome o = expect_success("diff gen gen/checkpoints/step-0000000012.h5");
+    assert_true(holds(o.out, "identical: "));
+    outcome_clear(&o);
+    o = run("diff gen gen/checkpoints/step-0000000008.h5");
+    assert_int_equal(o.code, 1);
+    assert_true(holds(o.out, "params/wte.weight"));
+    assert_true(holds(o.out, "different: "));
+    assert_true(holds(o.out, "(steps 12 and 8)"));
+    assert_int_equal(o.err_length, 0);
+    outcome_clear(&o);
+    o = run("diff --json gen gen/checkpoints/step-0000000008.h5");
+    assert_int_equal(o.code, 1);
+    json_t *root = parse(o.out);
+    assert_true(json_is_false(json_object_get(root, "identical")));
+    const json_t *first = json_array_get(json_object_get(root, "tensors"), 0);
+    assert_true(number_at(first, "max_abs") > 0);
+    assert_true(integer_at(first, "max_ulp") > 0);
+    assert_true(number_at(first, "cosine") <= 1.0000001);
+    json_decref(root);
+    outcome_clear(&o);
+    make_run("wider", "-s model.channels=64");
+    o = run("diff gen wider");
+    assert_int_equal(o.code, 1);
+    assert_true(holds(o.out, "f32 256x32 in the first, f32 256x64 in the second"));
+    outcome_clear(&o);
+    make_run("deeper", "-s model.layers=3");
+    o = run("diff gen deeper");
+    assert_int_equal(o.code, 1);
+    assert_true(holds(o.out, "only in the second"));
+    outcome_clear(&o);
+}
+
+/* ---- on a terminal ---- */
+
+/* What a terminal of `columns` gets to see on standard error. */
+static char *on_terminal(unsigned short columns, const char *folder)
+{
+    static char seen[1 << 20];
+    struct winsize size = {.ws_row = 24, .ws_col = columns};
+    int master;
+    size_t length = 0;
+    pid_t pid = forkpty(&master, NULL, NULL, &size);
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)!freopen("/dev/null", "w", stdout);
+        execl(TRIMTAB_COMMAND, "trimtab", "run", "tiny.yaml", "-o", folder, "-s",
+              "kernels.tile_m=48", NULL);
+        _exit(127);
+    }
+    ssize_t got;
+    while (length + 1 < sizeof seen &&
+           (got = read(master, seen + length, sizeof seen - 1 - length)) > 0) {
+        length += (size_t)got;
+    }
+    seen[length] = '\0';
+    int status;
+    waitpid(pid, &status, 0);
+    close(master);
+    assert_int_equal(WEXITSTATUS(status), 0);
+    return seen;
+}
+
+static void test_terminal(void **state)
+{
+    (void)state;
+    setenv("TERM", "xterm", 1);
+    const char *seen = on_terminal(60, "tty");
+    assert_true(holds(seen, "\r\033[K") || holds(seen, "\033[K"));
+    assert_true(holds(seen, "step 12/12"));
+    assert_true(holds(seen, "\033[33mwarning\033[0m: "));
+    for (const char *line = strstr(seen, "\rstep "); line; line = strstr(line + 1, "\rstep ")) {
+        assert_true(strcspn(line + 1, "\033\r\n") < 60);
+    }
+    assert_null(strstr(seen, "gates ok")); /* no room for it, so not half of it */
+    assert_non_null(strstr(on_terminal(120, "tty-wide"), "gates ok"));
+    setenv("NO_COLOR", "1", 1);
+    seen = on_terminal(60, "tty-plain");
+    assert_true(holds(seen, "\033[K"));
+    assert_null(strstr(seen, "\033[33m"));
+    unsetenv("NO_COLOR");
+    setenv("CI", "true", 1);
+    assert_null(strchr(on_terminal(60, "tty-ci"), '\033'));
+    unsetenv("CI");
+    setenv("TERM", "dumb", 1);
+    assert_null(strchr(on_terminal(60, "tty-dumb"), '\033'));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_run),
+        cmocka_unit_test(test_run_json),
+        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_strict),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_resume_from_elsewhere),
+        cmocka_unit_test(test_second_interrupt),
+        cmocka_unit_test(test_ignored_interrupt),
+        cmocka_unit_test(test_requeue_output),
+        cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_generate_to_nowhere),
+        cmocka_unit_test(test_inspect),
+        cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_terminal),
+    };
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
+}
