@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,9 +144,9 @@ static void checkpoint_done(tt_orchestrator *o, tt_status status)
     o->slots.slot[job->slot].pinned = false;
     if (status) {
         o->totals.checkpoint_failures++;
-        tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:s}", "attempt", o->attempt, "event",
+        tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:o}", "attempt", o->attempt, "event",
                                             "checkpoint_failed", "step", (json_int_t)job->step,
-                                            "why", tt_error_message()));
+                                            "why", tt_json_text(tt_error_message())));
         return;
     }
     o->totals.checkpoints++;
@@ -233,6 +234,16 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
 
 /* ---- loading ---- */
 
+/* The step in a checkpoint's file name; -1 if it is no such name. */
+static int64_t step_of_name(const char *name)
+{
+    long long number = -1;
+    int used = 0;
+    bool matches = sscanf(name, "step-%10lld.h5%n", &number, &used) == 1 && used > 0 &&
+                   name[used] == '\0' && number >= 0;
+    return matches ? number : -1;
+}
+
 bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT_PATH_BYTES],
                            int64_t *step)
 {
@@ -243,10 +254,8 @@ bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT
     *step = -1;
     const struct dirent *entry;
     while ((entry = readdir(folder)) != NULL) {
-        long long number = -1;
-        int used = 0;
-        if (sscanf(entry->d_name, "step-%10lld.h5%n", &number, &used) == 1 && used > 0 &&
-            entry->d_name[used] == '\0' && number <= bound && number > *step) {
+        int64_t number = step_of_name(entry->d_name);
+        if (number <= bound && number > *step) {
             *step = number;
         }
     }
@@ -254,6 +263,24 @@ bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT
     snprintf(path, TT_PATH_BYTES, "%.*s/step-%010lld.h5", TT_PATH_BYTES - 80, o->folder.checkpoints,
              (long long)*step);
     return *step >= 0;
+}
+
+tt_status tt_checkpoint_set_aside(const tt_orchestrator *o, int64_t step, bool *found)
+{
+    char path[TT_PATH_BYTES];
+    char aside[TT_PATH_BYTES + 32];
+    int64_t later;
+    *found = false;
+    while (tt_checkpoint_at_most(o, INT64_MAX, path, &later) && later > step) {
+        *found = true;
+        snprintf(aside, sizeof aside, "%s.set-aside-%d", path, o->attempt);
+        if (o->files->rename(o->files->user, path, aside) != 0) {
+            return tt_fail_errno(errno, "cannot move %s aside", path);
+        }
+        tt_log(o->log, TT_LOG_WARN, "going on from step %lld: %s is kept as %s", (long long)step,
+               path, strrchr(aside, '/') + 1);
+    }
+    return TT_OK;
 }
 
 static tt_status same_tensor(const tt_tensor_info *info, const tt_store_entry *entry,
@@ -312,12 +339,21 @@ tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_
     if (!status) {
         status = tt_store_read_text(store, "/meta/state.json", &state);
     }
-    size_t count = status ? 0 : o->host.tensor_count(o->host.user);
-    for (size_t i = 0; !status && i < count; i++) {
-        status = load_tensor(o, store, path, i, slot, staging);
+    /* Another run's state is none to roll back to; at start it may be where this run begins. */
+    if (!status && o->started && strcmp(tt_store_get_header(store)->run_id, o->run_id) != 0) {
+        status = tt_fail(TT_ECORRUPT, "%s belongs to run %s, not to this one", path,
+                         tt_store_get_header(store)->run_id);
     }
     if (!status) {
         status = tt_state_from_json(o, state.data, path, meaning);
+    }
+    size_t count = status ? 0 : o->host.tensor_count(o->host.user);
+    if (!status && o->started) {
+        tt_slots_take(&o->slots, slot);
+        o->dirty = o->dirty || o->slots.count == 1;
+    }
+    for (size_t i = 0; !status && i < count; i++) {
+        status = load_tensor(o, store, path, i, slot, staging);
     }
     if (!status) {
         memcpy(o->parent_sha256, tt_store_get_header(store)->header_sha256,

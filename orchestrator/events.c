@@ -6,6 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Paths and messages may hold any bytes; JSON holds UTF-8. What is no UTF-8 is shown as '?'. */
+json_t *tt_json_text(const char *text)
+{
+    json_t *value = json_string(text);
+    char *plain = value ? NULL : strdup(text);
+    if (plain) {
+        for (char *c = plain; *c; c++) {
+            if ((unsigned char)*c >= 0x80) {
+                *c = '?';
+            }
+        }
+        value = json_string(plain);
+        free(plain);
+    }
+    return value;
+}
+
 static void remember_event(tt_orchestrator *o, json_t *record)
 {
     json_array_append(o->events, record);
@@ -50,12 +67,25 @@ typedef struct line {
     size_t length;
 } line;
 
+/* A host program's locale may have another decimal point; JSON has not. */
+static void use_decimal_point(char *number)
+{
+    for (; *number; number++) {
+        if (*number == ',') {
+            *number = '.';
+        }
+    }
+}
+
 static void add_number(line *out, const char *name, double value)
 {
     int room = (int)(sizeof out->text - out->length);
-    int used = isfinite(value)
-                   ? snprintf(out->text + out->length, (size_t)room, ",\"%s\":%.10g", name, value)
-                   : snprintf(out->text + out->length, (size_t)room, ",\"%s\":null", name);
+    char number[32] = "null";
+    if (isfinite(value)) {
+        snprintf(number, sizeof number, "%.10g", value);
+        use_decimal_point(number);
+    }
+    int used = snprintf(out->text + out->length, (size_t)room, ",\"%s\":%s", name, number);
     if (used > 0 && used < room) {
         out->length += (size_t)used;
     }
@@ -108,9 +138,13 @@ static tt_status replay_line(void *user, const char *text)
         return TT_OK; /* a damaged line is history that is lost, not a reason to lose the run */
     }
     const char *kind = json_string_value(json_object_get(record, "kind"));
-    int attempt = (int)json_integer_value(json_object_get(record, "attempt"));
-    if (attempt > o->attempt) {
-        o->attempt = attempt;
+    const char *action = json_string_value(json_object_get(record, "action"));
+    json_int_t attempt = json_integer_value(json_object_get(record, "attempt"));
+    if (action && strcmp(action, tt_action_name(TT_ACTION_ROLLBACK)) == 0) {
+        attempt++; /* the rollback that followed began the next one */
+    }
+    if (attempt > o->attempt && attempt < TT_MAX_ATTEMPTS) {
+        o->attempt = (int)attempt;
     }
     const char *run_id = json_string_value(json_object_get(record, "run_id"));
     if (kind && run_id && strcmp(kind, "start") == 0) {
@@ -120,7 +154,7 @@ static tt_status replay_line(void *user, const char *text)
         tt_skip skip = {.step = json_integer_value(json_object_get(record, "step")),
                         .from = json_integer_value(json_object_get(record, "from")),
                         .to = json_integer_value(json_object_get(record, "to"))};
-        if (skip.to > skip.from) {
+        if (tt_skip_is_sane(&skip)) {
             o->skips[o->skip_count++] = skip;
         }
     }

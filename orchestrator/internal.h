@@ -17,7 +17,11 @@ enum {
     TT_MAX_OPTIMIZATIONS = 16,
     TT_MAX_SKIPS = 4096,
     TT_PATH_BYTES = 4096,
+    TT_MAX_ATTEMPTS = 1000000000,
 };
+
+/* Steps and positions of files beyond this are refused: sums of them must not overflow. */
+#define TT_MAX_STEP ((int64_t)1 << 53)
 
 /* A batch that was left out: part of the run's history, so a resumed run leaves it out too. */
 typedef struct tt_skip {
@@ -77,7 +81,9 @@ struct tt_orchestrator {
     /* The step in flight. */
     bool in_step;
     tt_step_plan plan;
+    tt_slot taken; /* what the slot to be written meant before */
     uint64_t begin_ns, policy_ns;
+    uint64_t carried_ns;    /* policy time after the last record was made: the next one's */
     tt_step_kind next_kind; /* what the next plan is */
     bool name_next;
     tt_gate_decision last_trip;
@@ -105,6 +111,7 @@ tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming);
 void tt_folder_close(tt_folder *folder);
 
 /* events.c: the journal and the metrics stream */
+json_t *tt_json_text(const char *text); /* a string also of bytes that are no UTF-8 */
 tt_status tt_journal_write(tt_orchestrator *o, json_t *record); /* steals `record`; synced */
 void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record);
 void tt_metrics_write_event(tt_orchestrator *o, json_t *event); /* steals `event` */
@@ -115,6 +122,7 @@ tt_status tt_journal_find_choice(tt_orchestrator *o, const char *optimization, j
 
 /* state.c */
 json_t *tt_state_to_json(const tt_orchestrator *o);
+bool tt_skip_is_sane(const tt_skip *skip);
 tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *where,
                              tt_slot *meaning);
 
@@ -130,7 +138,11 @@ tt_status tt_checkpoint_collect(tt_orchestrator *o, bool wait);
 /* The newest checkpoint file whose step is at most `bound`; false if there is none. */
 bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT_PATH_BYTES],
                            int64_t *step);
-/* Fills `slot` from the file. */
+/* Moves checkpoints of later steps than `step` out of the way: they are damaged, or of a future
+ * that this run does not continue. `*found`: there were some. */
+tt_status tt_checkpoint_set_aside(const tt_orchestrator *o, int64_t step, bool *found);
+/* Fills `slot` from the file. The slot's old meaning is lost once a tensor has been written; with
+ * one slot the run is then dirty until a load succeeds. */
 tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning);
 
 #endif

@@ -1,6 +1,7 @@
 /* Creating, starting and finishing a run. */
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -65,6 +66,16 @@ static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *optio
     tt_slots_init(&o->slots, (int)tt_config_int(config, "snapshot.slots"));
 }
 
+/* What an untrained model scores says nothing about one that has learned. */
+static tt_status check_limits(const tt_orchestrator *o)
+{
+    tt_gate_limits limits = o->limits;
+    if (o->resume_path[0]) {
+        limits.initial_loss = 0;
+    }
+    return tt_gate_limits_check(&limits);
+}
+
 static tt_status open_files(tt_orchestrator *o, const tt_orchestrator_options *options)
 {
     char path[TT_PATH_BYTES];
@@ -114,7 +125,7 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     read_limits(o, options);
     status = !o->notes || !o->events || (o->resuming && !o->resume_changes)
                  ? tt_fail(TT_ENOMEM, "no memory for the orchestrator")
-                 : tt_gate_limits_check(&o->limits);
+                 : check_limits(o);
     if (!status) {
         status = new_run_id(o->run_id);
     }
@@ -183,6 +194,20 @@ tt_status tt_orchestrator_note(tt_orchestrator *o, const char *name, const char 
 
 /* ---- resume ---- */
 
+static bool holds_containers(const char *directory)
+{
+    DIR *folder = opendir(directory);
+    bool found = false;
+    for (const struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;) {
+        const char *suffix = strrchr(entry->d_name, '.');
+        found = entry->d_name[0] != '.' && suffix && strcmp(suffix, ".h5") == 0;
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return found;
+}
+
 tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_config *config,
                             const tt_log_sink *log, tt_resume *out)
 {
@@ -193,6 +218,13 @@ tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_confi
         char folder[TT_PATH_BYTES];
         snprintf(folder, sizeof folder, "%.*s/checkpoints", TT_PATH_BYTES - 32, run_directory);
         status = tt_store_newest(folder, log, out->path, sizeof out->path);
+        if (status == TT_ENOTFOUND && holds_containers(folder)) {
+            /* Days of training must not begin again by themselves. */
+            return tt_fail(TT_ECORRUPT,
+                           "no checkpoint in %s verifies; restore one and resume from its path, or "
+                           "start a new run in another folder",
+                           folder);
+        }
         if (status == TT_ENOTFOUND) {
             out->path[0] = '\0';
             tt_error_clear();
@@ -243,6 +275,13 @@ static tt_status load_state(tt_orchestrator *o)
                         step != meaning.step || strcmp(own, o->resume_path) != 0)) {
             o->saved_step = -1;
         }
+        bool later = false;
+        if (!status) {
+            status = tt_checkpoint_set_aside(o, meaning.step, &later);
+        }
+        if (later) {
+            o->saved_step = -1; /* `latest` named one of them */
+        }
     }
     if (!status) {
         tt_slots_publish(&o->slots, 0, &meaning);
@@ -255,9 +294,10 @@ static tt_status load_state(tt_orchestrator *o)
 static tt_status announce(tt_orchestrator *o)
 {
     tt_status status = tt_journal_write(
-        o, json_pack("{s:s, s:i, s:s, s:I, s:s, s:s}", "kind", "start", "attempt", o->attempt,
+        o, json_pack("{s:s, s:i, s:s, s:I, s:o, s:o}", "kind", "start", "attempt", o->attempt,
                      "run_id", o->run_id, "step", (json_int_t)tt_orchestrator_step(o), "from",
-                     o->resume_path, "changes", o->resume_changes ? o->resume_changes : ""));
+                     tt_json_text(o->resume_path), "changes",
+                     tt_json_text(o->resume_changes ? o->resume_changes : "")));
     if (!status && o->resume_changes && o->resume_changes[0]) {
         tt_log(o->log, TT_LOG_WARN, "resuming with other values than before: %s",
                o->resume_changes);
@@ -319,12 +359,13 @@ static tt_status write_receipt(tt_orchestrator *o, tt_status outcome, const char
         "checkpoint_failures", (json_int_t)o->totals.checkpoint_failures, "policy_seconds",
         o->totals.policy_seconds, "step_seconds", o->totals.step_seconds);
     json_t *receipt = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:s, s:i, s:I, s:o, s:s, s:o, s:o}", "schema", 1, "run_id",
-        o->run_id, "outcome", tt_status_name(outcome), "message", message, "exit_code",
-        tt_status_exit_code(outcome), "finished", tt_format_utc_now(now), "attempt", o->attempt,
-        "steps", (json_int_t)tt_orchestrator_step(o), "last_loss",
-        last && isfinite(last->loss) ? json_real(last->loss) : json_null(), "checkpoint", o->latest,
-        "this_attempt", totals, "reproducibility", tt_reproducibility_record(o));
+        "{s:i, s:s, s:s, s:o, s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o}", "schema", 1, "run_id",
+        o->run_id, "outcome", tt_status_name(outcome), "message", tt_json_text(message),
+        "exit_code", tt_status_exit_code(outcome), "finished", tt_format_utc_now(now), "attempt",
+        o->attempt, "steps", (json_int_t)tt_orchestrator_step(o), "last_loss",
+        last && isfinite(last->loss) ? json_real(last->loss) : json_null(), "checkpoint",
+        tt_json_text(o->latest), "this_attempt", totals, "reproducibility",
+        tt_reproducibility_record(o));
     char *text = receipt ? json_dumps(receipt, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(receipt);
     if (!text) {
@@ -342,8 +383,10 @@ tt_status tt_orchestrator_finish(tt_orchestrator *o, tt_status outcome)
     snprintf(message, sizeof message, "%s", outcome ? tt_error_message() : "");
     tt_status status = TT_OK;
     if (o->started) {
+        /* With one slot a step that did not end may have left half an update in it. */
+        bool torn = o->dirty || (o->in_step && o->slots.count == 1);
         status = tt_checkpoint_collect(o, true);
-        if (!status && !o->dirty) {
+        if (!status && !torn) {
             status = tt_checkpoint_save(o, false);
         }
     }

@@ -74,7 +74,11 @@ static tt_status ask(tt_orchestrator *o, const tt_optimization *optimization)
         status = journal_choice(o, optimization, &proposal);
     }
     for (size_t i = 0; !status && i < proposal.change_count; i++) {
-        status = derive(o, proposal.changes[i].key, proposal.changes[i].value, origin);
+        /* What a user has set is not the optimization's to move. */
+        const char *key = proposal.changes[i].key;
+        if (tt_config_is_auto(o->config, key)) {
+            status = derive(o, key, proposal.changes[i].value, origin);
+        }
     }
     tt_text_clear(&proposal.evidence);
     return status;
@@ -171,9 +175,10 @@ static tt_status resolve_precedence(tt_orchestrator *o)
     tt_text_init(&trace);
     tt_status status = tt_resolve(keys, count, NULL, 0, &resolution, &trace);
     if (!status && trace.length) {
-        status = tt_journal_write(
-            o, json_pack("{s:s, s:i, s:I, s:s}", "kind", "resolution", "attempt", o->attempt,
-                         "step", (json_int_t)tt_orchestrator_step(o), "trace", trace.data));
+        status =
+            tt_journal_write(o, json_pack("{s:s, s:i, s:I, s:o}", "kind", "resolution", "attempt",
+                                          o->attempt, "step", (json_int_t)tt_orchestrator_step(o),
+                                          "trace", tt_json_text(trace.data)));
     }
     tt_text_clear(&trace);
     if (!status) {

@@ -36,6 +36,15 @@ void tt_slots_take(tt_slots *slots, int index)
     }
 }
 
+void tt_slots_give_back(tt_slots *slots, int index, const tt_slot *meaning)
+{
+    if (slots->count > 1) {
+        bool pinned = slots->slot[index].pinned;
+        slots->slot[index] = *meaning;
+        slots->slot[index].pinned = pinned;
+    }
+}
+
 void tt_slots_publish(tt_slots *slots, int index, const tt_slot *meaning)
 {
     bool pinned = slots->slot[index].pinned;

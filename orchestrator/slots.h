@@ -25,6 +25,8 @@ void tt_slots_init(tt_slots *slots, int count);
  * -1: all others are pinned. The slot's old meaning is gone once it is taken (tt_slots_take). */
 int tt_slots_choose(const tt_slots *slots);
 void tt_slots_take(tt_slots *slots, int index);
+/* The taken slot was not written after all: it means again what it meant. */
+void tt_slots_give_back(tt_slots *slots, int index, const tt_slot *meaning);
 /* Gives the written slot its meaning and publishes it: an index changes, nothing is copied. */
 void tt_slots_publish(tt_slots *slots, int index, const tt_slot *meaning);
 /* The youngest valid slot that is older than the published one, or -1. */

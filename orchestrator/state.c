@@ -42,7 +42,7 @@ static tt_status read_gates(json_t *gates, const char *where, tt_gate_state *sta
     int armed = 0;
     if (json_unpack(gates, "{s:I, s:o, s:b, s:b}", "accepted", &accepted, "losses", &losses,
                     "loss_settled", &settled, "update_armed", &armed) != 0 ||
-        json_array_size(losses) != TT_LOSS_WINDOW || accepted < 0) {
+        json_array_size(losses) != TT_LOSS_WINDOW || accepted < 0 || accepted > TT_MAX_STEP) {
         return tt_fail(TT_ECORRUPT, "%s: /meta/state.json has no usable gate history", where);
     }
     *state = (tt_gate_state){.accepted = accepted, .loss_settled = settled, .update_armed = armed};
@@ -50,6 +50,11 @@ static tt_status read_gates(json_t *gates, const char *where, tt_gate_state *sta
         state->losses[i] = json_number_value(json_array_get(losses, i));
     }
     return TT_OK;
+}
+
+bool tt_skip_is_sane(const tt_skip *skip)
+{
+    return skip->from >= 0 && skip->to > skip->from && skip->to <= TT_MAX_STEP;
 }
 
 static void merge_skips(tt_orchestrator *o, json_t *skips)
@@ -65,7 +70,7 @@ static void merge_skips(tt_orchestrator *o, json_t *skips)
         for (size_t i = 0; i < o->skip_count; i++) {
             known = known || memcmp(&o->skips[i], &skip, sizeof skip) == 0;
         }
-        if (!known && skip.to > skip.from && o->skip_count < TT_MAX_SKIPS) {
+        if (!known && tt_skip_is_sane(&skip) && o->skip_count < TT_MAX_SKIPS) {
             o->skips[o->skip_count++] = skip;
         }
     }
@@ -90,7 +95,7 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
     if (json_unpack(root, "{s:i, s:s, s:I, s:I, s:i, s:o, s:o}", "schema", &schema, "run_id",
                     &run_id, "step", &step, "position", &position, "attempt", &attempt, "gates",
                     &gates, "skips", &skips) != 0 ||
-        step < 0 || position < 0) {
+        step < 0 || step > TT_MAX_STEP || position < 0 || position > TT_MAX_STEP) {
         status = tt_fail(TT_ECORRUPT, "%s: /meta/state.json lacks step, position or gates", where);
     } else if (schema != 1) {
         status = tt_fail(TT_ECORRUPT, "%s: state schema %d is not known; use a newer trimtab",
@@ -104,7 +109,7 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
             /* A resumed run keeps its name; a rollback has it already. */
             strncpy(o->run_id, run_id, sizeof o->run_id - 1);
         }
-        if (attempt > o->attempt) {
+        if (attempt > o->attempt && attempt < TT_MAX_ATTEMPTS) {
             o->attempt = attempt;
         }
         merge_skips(o, skips);

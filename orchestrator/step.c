@@ -13,6 +13,12 @@ static double seconds_since(const tt_orchestrator *o, uint64_t start)
     return now > start ? (double)(now - start) / NANOSECONDS : 0; /* clocks can jump */
 }
 
+static uint64_t ns_since(const tt_orchestrator *o, uint64_t start)
+{
+    uint64_t now = tt_clock_now(&o->clock);
+    return now > start ? now - start : 0;
+}
+
 const char *tt_action_name(tt_action action)
 {
     static const char *const names[] = {"none", "retry", "rollback", "skip", "stop"};
@@ -44,6 +50,14 @@ static tt_status stop_on_request(tt_orchestrator *o, int signal_number)
                    (long long)tt_orchestrator_step(o), o->latest);
 }
 
+/* The rungs that were climbed in vain. */
+static const char *tried(const tt_orchestrator *o)
+{
+    return o->dirty ? "also from an earlier state, and with snapshot.slots 1 the next batch "
+                      "cannot be tried"
+                    : "also with the next batch";
+}
+
 static tt_status stop_at_gate(tt_orchestrator *o)
 {
     char reason[256];
@@ -53,12 +67,10 @@ static tt_status stop_at_gate(tt_orchestrator *o)
         return tt_fail_in(status, "step %lld: %s, and the last good state could not be saved",
                           (long long)o->plan.step, reason);
     }
-    return tt_fail(TT_EGATE,
-                   "step %lld: %s%s%s, also with an older state and with the next batch; the last "
-                   "good state is %s",
+    return tt_fail(TT_EGATE, "step %lld: %s%s%s, %s; the last good state is %s",
                    (long long)o->plan.step, reason,
                    o->last_trip.tensor[0] ? ", first bad tensor " : "", o->last_trip.tensor,
-                   o->latest);
+                   tried(o), o->latest);
 }
 
 /* A batch that this run has left out before is left out again. */
@@ -117,6 +129,7 @@ tt_status tt_step_begin(tt_orchestrator *o, tt_step_plan *plan)
     if (o->next_kind == TT_STEP_SKIPPING) {
         position += o->batch_sequences;
     }
+    o->taken = o->slots.slot[write_slot];
     tt_slots_take(&o->slots, write_slot);
     o->plan = (tt_step_plan){
         .step = slot->step,
@@ -130,7 +143,8 @@ tt_status tt_step_begin(tt_orchestrator *o, tt_step_plan *plan)
     o->in_step = true;
     *plan = o->plan;
     double policy = seconds_since(o, o->begin_ns) - waited_seconds;
-    o->policy_ns = policy > 0 ? (uint64_t)(policy * NANOSECONDS) : 0;
+    o->policy_ns = o->carried_ns + (policy > 0 ? (uint64_t)(policy * NANOSECONDS) : 0);
+    o->carried_ns = 0;
     return TT_OK;
 }
 
@@ -145,7 +159,7 @@ tt_status tt_step_check(tt_orchestrator *o, const tt_measurements *measured, boo
     tt_gate_decision decision = tt_gates_judge(&o->limits, &o->slots.slot[o->plan.read_slot].gates,
                                                TT_GATE_GRADIENT_NORM, measured, &discarded);
     *proceed = decision.verdict != TT_TRIP;
-    o->policy_ns += tt_clock_now(&o->clock) - start;
+    o->policy_ns += ns_since(o, start);
     return TT_OK;
 }
 
@@ -200,7 +214,12 @@ static tt_status periodic_checkpoint(tt_orchestrator *o)
     if (o->checkpoint_every <= 0 || step % o->checkpoint_every != 0) {
         return TT_OK;
     }
-    return tt_checkpoint_save(o, o->slots.count > 1);
+    if (tt_checkpoint_save(o, o->slots.count > 1)) {
+        tt_log(o->log, TT_LOG_WARN,
+               "the checkpoint of step %lld was not saved, training goes on: %s", (long long)step,
+               tt_error_message());
+    }
+    return TT_OK;
 }
 
 /* ---- end: the ladder ---- */
@@ -301,40 +320,66 @@ static json_t *number_or_null(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-static tt_status climb(tt_orchestrator *o, const tt_measurements *measured,
-                       tt_gate_decision *decision)
+/* The rung that comes next, as far as this run can climb it. */
+static tt_action next_action(tt_orchestrator *o, bool can_rollback)
 {
-    o->totals.trips++;
-    name_tensor(o, measured, decision);
-    int64_t bound = rollback_bound(o);
-    bool possible = can_roll_back(o, bound);
-    decision->action = tt_ladder_trip(&o->ladder, o->plan.step, possible);
-    o->dirty = o->slots.count == 1 && measured->updated;
-    if (o->dirty && decision->action == TT_ACTION_RETRY) {
+    tt_action action = tt_ladder_trip(&o->ladder, o->plan.step, can_rollback);
+    if (o->dirty && action == TT_ACTION_RETRY) {
         /* With one slot the update is already in the only copy: only a checkpoint is clean. */
-        decision->action = tt_ladder_trip(&o->ladder, o->plan.step, possible);
+        action = tt_ladder_trip(&o->ladder, o->plan.step, can_rollback);
     }
-    if (o->dirty && decision->action == TT_ACTION_SKIP) {
-        decision->action = TT_ACTION_STOP;
-    }
-    o->last_trip = *decision;
+    return o->dirty && action == TT_ACTION_SKIP ? TT_ACTION_STOP : action;
+}
+
+static tt_status announce_trip(tt_orchestrator *o, const tt_gate_decision *decision)
+{
     char reason[256];
     tt_gate_describe(decision, reason);
     tt_log(o->log, TT_LOG_WARN, "step %lld: %s%s%s; %s", (long long)o->plan.step, reason,
            decision->tensor[0] ? ", first bad tensor " : "", decision->tensor,
            tt_action_name(decision->action));
-    tt_status status = tt_journal_write(
-        o, json_pack("{s:s, s:i, s:I, s:I, s:s, s:o, s:o, s:b, s:s, s:s}", "kind", "trip",
+    return tt_journal_write(
+        o, json_pack("{s:s, s:i, s:I, s:I, s:s, s:o, s:o, s:b, s:o, s:s}", "kind", "trip",
                      "attempt", o->attempt, "step", (json_int_t)o->plan.step, "position",
                      (json_int_t)o->plan.position, "gate", decision->gate, "observed",
                      number_or_null(decision->observed), "limit", number_or_null(decision->limit),
-                     "missing", decision->missing, "tensor", decision->tensor, "action",
-                     tt_action_name(decision->action)));
+                     "missing", decision->missing, "tensor", tt_json_text(decision->tensor),
+                     "action", tt_action_name(decision->action)));
+}
+
+/* No older state could be had: the ladder goes on without. */
+static tt_status pass_over_rollback(tt_orchestrator *o, tt_gate_decision *decision)
+{
+    json_t *why = tt_json_text(tt_error_message());
+    decision->action = next_action(o, false);
+    tt_log(o->log, TT_LOG_WARN, "%s; %s instead", tt_error_message(),
+           tt_action_name(decision->action));
+    return tt_journal_write(o, json_pack("{s:s, s:i, s:I, s:o, s:s}", "kind", "rollback_failed",
+                                         "attempt", o->attempt, "step", (json_int_t)o->plan.step,
+                                         "why", why, "action", tt_action_name(decision->action)));
+}
+
+static tt_status climb(tt_orchestrator *o, const tt_measurements *measured,
+                       tt_gate_decision *decision)
+{
+    o->totals.trips++;
+    if (!measured->updated) {
+        tt_slots_give_back(&o->slots, o->plan.write_slot, &o->taken);
+    }
+    name_tensor(o, measured, decision);
+    int64_t bound = rollback_bound(o);
+    o->dirty = o->slots.count == 1 && measured->updated;
+    decision->action = next_action(o, can_roll_back(o, bound));
+    o->next_kind = TT_STEP_NORMAL;
+    o->name_next = !isfinite(decision->observed) || decision->limit == 0;
+    tt_status status = announce_trip(o, decision);
+    if (!status && decision->action == TT_ACTION_ROLLBACK && roll_back(o, bound)) {
+        status = pass_over_rollback(o, decision);
+    }
+    o->last_trip = *decision;
     if (status) {
         return status;
     }
-    o->next_kind = TT_STEP_NORMAL;
-    o->name_next = !isfinite(decision->observed) || decision->limit == 0;
     switch (decision->action) {
     case TT_ACTION_RETRY:
         o->next_kind = TT_STEP_RETRY;
@@ -344,7 +389,7 @@ static tt_status climb(tt_orchestrator *o, const tt_measurements *measured,
         o->next_kind = TT_STEP_SKIPPING;
         break;
     case TT_ACTION_ROLLBACK:
-        return roll_back(o, bound);
+        break;
     case TT_ACTION_STOP:
     case TT_ACTION_NONE:
         o->stopping = true;
@@ -402,13 +447,14 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
         record->published = true;
         status = publish(o, measured);
     }
-    double policy =
-        (double)(o->policy_ns + (tt_clock_now(&o->clock) - start)) / (double)NANOSECONDS;
+    double policy = (double)(o->policy_ns + ns_since(o, start)) / (double)NANOSECONDS;
     record->policy_seconds = policy;
     record->seconds = seconds_since(o, o->begin_ns);
     o->totals.policy_seconds += policy;
     o->totals.step_seconds += record->seconds;
+    start = tt_clock_now(&o->clock);
     tt_metrics_write_step(o, record);
+    o->carried_ns = ns_since(o, start);
     if (!status && record->published) {
         status = periodic_checkpoint(o);
     }
