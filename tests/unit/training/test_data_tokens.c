@@ -177,6 +177,8 @@ static void errors_name_file_and_position(void **state)
     assert_fails(tt_dataset_open(&o, &data), TT_EDATA, "version 7");
     put_token_file("bad.bin", 20240520, 1, 65, tokens, 64);
     assert_fails(tt_dataset_open(&o, &data), TT_EDATA, "says 65 tokens, but 128 bytes");
+    put_token_file("bad.bin", 20240520, 1, 63, tokens, 64);
+    assert_fails(tt_dataset_open(&o, &data), TT_EDATA, "says 63 tokens, but 128 bytes");
     put_token_file("bad.bin", 20240520, 1, -1, tokens, 64);
     assert_fails(tt_dataset_open(&o, &data), TT_EDATA, "says -1 tokens");
     put_token_file("bad.bin", 20240520, 1, 0, tokens, 0);

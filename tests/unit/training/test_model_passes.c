@@ -279,6 +279,9 @@ static void misuse_is_refused(void **state)
     assert_fails(tt_model_backward(b.model, params), TT_EINVAL, "forward_train");
     gradients(&b);
     assert_fails(tt_model_backward(b.model, params), TT_EINVAL, "forward_train");
+    assert_ok(tt_model_forward_train(b.model, params, b.tokens, b.targets, 2, 7, 1.0, &loss));
+    assert_ok(tt_model_forward(b.model, params, b.tokens, b.targets, 2, 7, &loss));
+    assert_fails(tt_model_backward(b.model, params), TT_EINVAL, "forward_train");
     assert_fails(tt_model_forward(b.model, params, b.tokens, b.targets, 3, 7, &loss), TT_EINVAL,
                  "created for 2 of 7");
     assert_fails(tt_model_forward(b.model, params, b.tokens, b.targets, 2, 8, &loss), TT_EINVAL,
@@ -341,6 +344,9 @@ static void evaluation_matches_training(void **state)
     assert_true(fabs(evaluated - expected / 14.0) < 1e-13 * evaluated);
     assert_ok(tt_model_forward_train(b.model, params, b.tokens, b.targets, 2, 7, 0.5, &trained));
     assert_true(trained == evaluated);
+    assert_int_equal(resident_named(&b, "act.losses").count, 14);
+    assert_ok(tt_model_forward(b.model, params, b.tokens, NULL, 2, 7, NULL));
+    assert_int_equal(resident_named(&b, "act.losses").count, 0); /* those of an earlier pass */
     bench_close(&b);
 }
 
