@@ -135,7 +135,7 @@ typedef struct tt_orchestrator_options {
 } tt_orchestrator_options;
 
 TT_API void tt_orchestrator_options_init(tt_orchestrator_options *options);
-/* Registers gates.*, snapshot.*, checkpoint.* and run.dir. */
+/* Registers gates.*, snapshot.* and checkpoint.*. */
 TT_API tt_status tt_orchestrator_register(tt_params *params);
 
 /* Makes and locks the run folder. TT_EBUSY: another process owns it; TT_EUSAGE: it holds a run
