@@ -198,7 +198,7 @@ static int compare_doubles(const void *a, const void *b)
 static double median(double *values, int count)
 {
     qsort(values, (size_t)count, sizeof *values, compare_doubles);
-    return values[count / 2];
+    return values[count / 2]; /* sorted: values[0] is the best */
 }
 
 #if defined(__x86_64__)
@@ -302,27 +302,29 @@ static double rate(const entry *e, double seconds)
     return (e->work.flops > 0 ? e->work.flops : e->work.bytes) / seconds * 1e-9;
 }
 
-static void report(bench *b, const shape *s, const entry *e, double reference, double peak)
+static void report(bench *b, const shape *s, entry *e, double reference, double peak)
 {
     char tile[32] = "-";
-    double seconds = median(((entry *)(uintptr_t)e)->seconds, b->rounds), r = rate(e, seconds);
+    double seconds = median(e->seconds, b->rounds), best = e->seconds[0], r = rate(e, seconds);
     const char *unit = e->work.flops > 0 ? "GFLOP/s" : "GB/s";
     if (e->tile >= 0)
         snprintf(tile, sizeof tile, "%dx%dx%d", tiles[e->tile].m, tiles[e->tile].n,
                  tiles[e->tile].k);
     if (b->json) {
         printf("%s\n    {\"op\": \"%s\", \"shape\": [%lld, %lld, %lld, %lld], \"variant\": \"%s\", "
-               "\"tile\": \"%s\", \"scale\": %lld, \"seconds\": %.9g, \"rate\": %.6g, "
+               "\"tile\": \"%s\", \"scale\": %lld, \"seconds\": %.9g, \"best_seconds\": %.9g, "
+               "\"rate\": %.6g, "
                "\"unit\": \"%s\", \"of_peak\": %.4g, \"over_reference\": %.5g}",
                b->first ? "" : ",", tt_op_name(s->op), (long long)s->a, (long long)s->b,
                (long long)s->c, (long long)s->d, e->info->name, tile, (long long)e->scale, seconds,
-               r, unit, r / peak, r / reference);
+               best, r, unit, r / peak, r / reference);
         b->first = false;
         return;
     }
-    printf("%-18s %8lld %6lld %5lld %4lld  %-11s %-11s %10.1f us %8.1f %-7s %5.1f %% %8.1fx\n",
-           tt_op_name(s->op), (long long)s->a, (long long)s->b, (long long)s->c, (long long)s->d,
-           e->info->name, tile, seconds * 1e6, r, unit, 100 * r / peak, r / reference);
+    printf(
+        "%-18s %8lld %6lld %5lld %4lld  %-11s %-11s %10.1f us (best %10.1f) %8.1f %-7s %5.1f %% %8.1fx\n",
+        tt_op_name(s->op), (long long)s->a, (long long)s->b, (long long)s->c, (long long)s->d,
+        e->info->name, tile, seconds * 1e6, best * 1e6, r, unit, 100 * r / peak, r / reference);
 }
 
 static void bench_shape(bench *b, const shape *s, double *flops, double *copy)

@@ -16,7 +16,7 @@
 /* The widest head that the blocked attention has scratch for. */
 #define TT_HEAD_MAX 512
 /* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
-#define TT_STREAM_BYTES ((size_t)4 << 20)
+#define TT_STREAM_BYTES ((size_t)8 << 20)
 
 typedef struct tt_partial {
     double a, b;

@@ -49,14 +49,17 @@ static float start_at(tt_op op, int64_t i, int64_t j)
     return value_at(3, op == TT_OP_LINEAR_WGRAD ? i : 0, j);
 }
 
-static tt_status take(size_t count, size_t size, void *out)
+/* Zeroed memory; NULL with a message. */
+static void *take(int64_t count, size_t size)
 {
+    size_t bytes = (size_t)(count > 0 ? count : 1) * size;
     void *memory = NULL;
-    if (posix_memalign(&memory, 64, (count > 0 ? count : 1) * size) != 0)
-        return tt_fail(TT_ENOMEM, "tuning needs %zu bytes", count * size);
-    memset(memory, 0, (count > 0 ? count : 1) * size);
-    *(void **)out = memory;
-    return TT_OK;
+    if (posix_memalign(&memory, 64, bytes) != 0) {
+        (void)tt_fail(TT_ENOMEM, "tuning needs %zu bytes", bytes);
+        return NULL;
+    }
+    memset(memory, 0, bytes);
+    return memory;
 }
 
 static void product_f64(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
@@ -76,13 +79,10 @@ static void product_f64(int64_t rows, int64_t columns, int64_t k, const float *a
 static tt_status expect_elements(tt_problem *problem)
 {
     int64_t rows = problem->check_rows, columns = problem->check_columns, k = problem->k;
-    float *a = NULL, *b = NULL;
-    tt_status status = take((size_t)(rows * k), sizeof *a, &a);
-    if (status == TT_OK)
-        status = take((size_t)(k * columns), sizeof *b, &b);
-    if (status == TT_OK)
-        status = take((size_t)(rows * columns), sizeof *problem->expected, &problem->expected);
-    if (status != TT_OK)
+    tt_status status = TT_ENOMEM;
+    float *a = take(rows * k, sizeof *a), *b = take(k * columns, sizeof *b);
+    problem->expected = take(rows * columns, sizeof *problem->expected);
+    if (a == NULL || b == NULL || problem->expected == NULL)
         goto out;
     for (int64_t i = 0; i < rows; i++)
         for (int64_t p = 0; p < k; p++)
@@ -94,6 +94,7 @@ static tt_status expect_elements(tt_problem *problem)
         for (int64_t j = 0; j < columns; j++)
             problem->expected[i * columns + j] = (double)start_at(problem->op, i, j);
     product_f64(rows, columns, k, a, b, problem->expected);
+    status = TT_OK;
 out:
     free(a);
     free(b);
@@ -106,15 +107,13 @@ static tt_status expect_sums(tt_problem *problem)
     int64_t rows = problem->rows, columns = problem->columns, k = problem->k;
     int64_t norm_rows = rows > problem->check_rows ? rows : problem->check_rows;
     int64_t norm_columns = columns > problem->check_columns ? columns : problem->check_columns;
-    double *b_signs = NULL;
-    tt_status status = take((size_t)k, sizeof *b_signs, &b_signs);
-    if (status == TT_OK)
-        status = take((size_t)norm_rows, sizeof(double), &problem->a_norm);
-    if (status == TT_OK)
-        status = take((size_t)norm_columns, sizeof(double), &problem->b_norm);
-    if (status == TT_OK)
-        status = take((size_t)rows, sizeof(double), &problem->sign_sum);
-    if (status != TT_OK)
+    double *b_signs = take(k, sizeof *b_signs);
+    problem->a_norm = take(norm_rows, sizeof(double));
+    problem->b_norm = take(norm_columns, sizeof(double));
+    problem->sign_sum = take(rows, sizeof(double));
+    tt_status status = TT_ENOMEM;
+    if (b_signs == NULL || problem->a_norm == NULL || problem->b_norm == NULL ||
+        problem->sign_sum == NULL)
         goto out;
     for (int64_t p = 0; p < k; p++) {
         for (int64_t j = 0; j < norm_columns; j++) {
@@ -144,6 +143,7 @@ static tt_status expect_sums(tt_problem *problem)
         if (i < rows)
             problem->sign_sum[i] = sum;
     }
+    status = TT_OK;
 out:
     free(b_signs);
     return status;
@@ -238,13 +238,11 @@ tt_status tt_problem_open(tt_problem *problem)
     int64_t rows = problem->rows > problem->check_rows ? problem->rows : problem->check_rows;
     int64_t columns =
         problem->columns > problem->check_columns ? problem->columns : problem->check_columns;
-    tt_status status = take((size_t)(rows * problem->k), sizeof(float), &problem->a);
-    if (status == TT_OK)
-        status = take((size_t)((problem->k + 1) * columns), sizeof(float), &problem->b);
-    if (status == TT_OK)
-        status = take((size_t)(rows * columns + 2 * CANARY), sizeof(float), &problem->out_memory);
-    if (status != TT_OK)
-        return status;
+    problem->a = take(rows * problem->k, sizeof(float));
+    problem->b = take((problem->k + 1) * columns, sizeof(float));
+    problem->out_memory = take(rows * columns + 2 * CANARY, sizeof(float));
+    if (problem->a == NULL || problem->b == NULL || problem->out_memory == NULL)
+        return TT_ENOMEM;
     problem->out = problem->out_memory + CANARY;
     fill_operands(problem, problem->rows, problem->columns);
     for (int64_t j = 0; j < problem->columns; j++)

@@ -3,7 +3,9 @@
  *
  * What AdamW writes into another slot is not read again in this step, so from exec->stream_bytes
  * on it goes past the caches: a plain store would first read the line (28 bytes per element become
- * 40). Smaller tensors and updates in place are better off in the cache. */
+ * 40). Smaller tensors, which may stay in the cache, and updates in place use plain stores. On a
+ * machine with 32 MiB of last-level cache, one thread, streaming took 1.2x the time of plain stores
+ * at 64 KiB per output, broke even near 2 MiB and took 0.95x at 4 MiB and more. */
 #include <omp.h>
 
 #include "simd.h"

@@ -29,6 +29,8 @@ typedef struct planted {
     long runs, bad_runs;
     uint64_t now_ns; /* a clock that only runs move */
     uint64_t cost_ns[16];
+    bool last_tile_came,
+        slowing; /* the machine takes three times as long once the last tile has come */
 } planted;
 
 static const tt_tile tiles[] = {
@@ -107,9 +109,12 @@ static tt_status run(void *user, tt_tile tile, tt_op op, const void *args)
     if (bad && p->harm == HARM_FAILS)
         return tt_fail(TT_EUNSUPPORTED, "planted failure");
     p->runs++;
+    if (same_tile(tile, tiles[TILES - 1]))
+        p->last_tile_came = true;
+    bool slow = p->slowing && p->last_tile_came;
     for (int i = 0; i < TILES; i++)
         if (same_tile(tile, tiles[i]))
-            p->now_ns += p->cost_ns[i];
+            p->now_ns += p->cost_ns[i] * (slow ? 3 : 1);
     tt_status status = tt_context_set_tile(p->context, tile);
     if (status == TT_OK)
         status = tt_op_run(p->context, op, args);
@@ -251,6 +256,26 @@ static size_t choose_with(const uint64_t cost_ns[TILES], double tie_band, double
     return chosen;
 }
 
+/* A clock that drops between two waves must not cost the later candidates their place. */
+static void test_drift(void **state)
+{
+    (void)state;
+    planted p;
+    tt_tune_target target;
+    tt_tune_options options;
+    tt_tune_candidate results[TILES];
+    size_t chosen = 99;
+    setup(&p, &target, &options);
+    tt_clock clock = {planted_now, &p};
+    options.clock = &clock;
+    p.slowing = true;
+    memcpy(p.cost_ns, (uint64_t[]){1000, 900, 900, 900, 600}, TILES * sizeof(uint64_t));
+    assert_int_equal(tt_tune_tile_with(&target, &options, results, &chosen), TT_OK);
+    assert_int_equal(chosen, 4);
+    assert_true(fabs(results[4].seconds - 4 * 600e-9) < 1e-15);
+    tt_context_destroy(p.context);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -358,10 +383,15 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_candidates), cmocka_unit_test(test_wrong_incumbent),
-        cmocka_unit_test(test_all_wrong),        cmocka_unit_test(test_fast_class),
-        cmocka_unit_test(test_choice),           cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_real_context),     cmocka_unit_test(test_options),
+        cmocka_unit_test(test_wrong_candidates),
+        cmocka_unit_test(test_wrong_incumbent),
+        cmocka_unit_test(test_all_wrong),
+        cmocka_unit_test(test_fast_class),
+        cmocka_unit_test(test_drift),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_real_context),
+        cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
