@@ -193,6 +193,8 @@ static tt_status copy_bytes(tt_context *context, void *to, const void *from, siz
 {
     if (bytes == 0)
         return TT_OK;
+    if (to == NULL || from == NULL)
+        return tt_fail(TT_EINVAL, "copying %zu tensor bytes from or to nowhere", bytes);
     tt_status status = tt_guard_open(context);
     if (status != TT_OK)
         return status;
@@ -204,16 +206,12 @@ static tt_status copy_bytes(tt_context *context, void *to, const void *from, siz
 tt_status tt_tensor_write(tt_context *context, void *tensor, const void *host, size_t bytes)
 {
     tt_status status = check_range(context, "tensor_write", tensor, bytes);
-    if (status == TT_OK && bytes > 0 && host == NULL)
-        status = tt_fail(TT_EINVAL, "tensor_write: nothing to copy from");
     return status == TT_OK ? copy_bytes(context, tensor, host, bytes) : status;
 }
 
 tt_status tt_tensor_read(tt_context *context, void *host, const void *tensor, size_t bytes)
 {
     tt_status status = check_range(context, "tensor_read", tensor, bytes);
-    if (status == TT_OK && bytes > 0 && host == NULL)
-        status = tt_fail(TT_EINVAL, "tensor_read: nowhere to copy to");
     return status == TT_OK ? copy_bytes(context, host, tensor, bytes) : status;
 }
 

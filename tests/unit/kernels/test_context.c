@@ -84,6 +84,8 @@ static void test_tensors(void **state)
     assert_int_equal(tt_tensor_read(context, back, host, 100), TT_EINVAL);
     assert_int_equal(tt_tensor_write(context, b, host, 4096), TT_EINVAL);
     assert_int_equal(tt_tensor_copy(context, a, host, 10), TT_EINVAL);
+    assert_int_equal(tt_tensor_write(context, a, NULL, 10), TT_EINVAL);
+    assert_int_equal(tt_tensor_read(context, NULL, a, 10), TT_EINVAL);
     assert_int_equal(tt_tensor_zero(context, (char *)b + 3008, 1), TT_EINVAL);
     tt_context_destroy(context);
 }
