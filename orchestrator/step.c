@@ -175,14 +175,17 @@ static tt_status confirm_skip(tt_orchestrator *o)
                                       o->attempt, "step", (json_int_t)skip.step, "from",
                                       (json_int_t)skip.from, "to", (json_int_t)skip.to, "why",
                                       "the step passes with the next batch from the same state"));
-    if (!status && o->skip_count < TT_MAX_SKIPS) {
+    if (status) {
+        return status;
+    }
+    if (o->skip_count < TT_MAX_SKIPS) {
         o->skips[o->skip_count++] = skip;
     }
     o->totals.skips++;
     tt_log(o->log, TT_LOG_WARN,
            "step %lld: the batch at position %lld was the cause and is left out",
            (long long)skip.step, (long long)skip.from);
-    return status;
+    return TT_OK;
 }
 
 static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
@@ -190,6 +193,7 @@ static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
     if (o->plan.kind == TT_STEP_SKIPPING) {
         tt_status status = confirm_skip(o);
         if (status) {
+            o->dirty = o->slots.count == 1; /* the update that is not published is in it */
             return status;
         }
     } else if (o->plan.kind == TT_STEP_RETRY) {

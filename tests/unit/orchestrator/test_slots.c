@@ -84,18 +84,24 @@ static void walk(uint64_t seed, int count)
     }
     for (int i = 0; i < 400; i++) {
         uint32_t what = draw(seed, &counter) % 10;
-        if (what < 6) { /* a step; one in five trips after it has written */
+        if (what < 6) { /* a step; some trip before, some after they have written */
             int chosen = choose(&slots, &m);
             if (chosen < 0) {
                 continue;
             }
             meaning = slots.slot[m.published];
+            const tt_slot before = slots.slot[chosen];
+            const int64_t bytes = m.bytes[chosen];
             tt_slots_take(&slots, chosen);
             if (count > 1) {
                 m.bytes[chosen] = -1;
                 assert_false(slots.slot[chosen].valid);
             }
-            if (draw(seed, &counter) % 5) {
+            uint32_t fate = draw(seed, &counter) % 10;
+            if (fate == 0) { /* not written after all */
+                tt_slots_give_back(&slots, chosen, &before);
+                m.bytes[chosen] = bytes;
+            } else if (fate > 2) {
                 meaning.step++;
                 meaning.position = 10 * meaning.step;
                 meaning.gates.accepted = meaning.step;

@@ -239,8 +239,10 @@ static const tt_param toy_table[] = {
 
 void toy_init(toy *job, const char *directory)
 {
+    char path[sizeof job->directory]; /* it may be the job's own */
+    snprintf(path, sizeof path, "%s", directory);
     memset(job, 0, sizeof *job);
-    snprintf(job->directory, sizeof job->directory, "%s", directory);
+    memcpy(job->directory, path, sizeof path);
     job->initial_loss = 5.5;
     job->fail_step = -1;
     atomic_store(&job->reading, -1);

@@ -1,0 +1,128 @@
+/* What a step costs when nothing happens: no allocation, microseconds. */
+#include "toy.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Sanitizers have an allocator of their own; there only the costs are printed. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COUNTS_ALLOCATIONS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define COUNTS_ALLOCATIONS 0
+#endif
+#endif
+#ifndef COUNTS_ALLOCATIONS
+#define COUNTS_ALLOCATIONS 1
+#endif
+
+static atomic_long allocations;
+
+#if COUNTS_ALLOCATIONS
+/* The C library's own names; every allocation of the process comes through here. */
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *memory, size_t bytes);
+
+__attribute__((visibility("default"))) void *malloc(size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_malloc(bytes);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t count, size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_calloc(count, bytes);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *memory, size_t bytes)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_realloc(memory, bytes);
+}
+#endif
+
+static void no_allocation_in_a_warm_step(void **state)
+{
+    static const char *const settings[] = {"checkpoint.every_steps=0", NULL};
+    toy job;
+    toy_init(&job, toy_path(state, "warm"));
+    long before = atomic_load(&allocations);
+    assert_ok(toy_open(&job, NULL, settings));
+    if (!COUNTS_ALLOCATIONS) {
+        toy_abandon(&job);
+        skip();
+    }
+    assert_true(atomic_load(&allocations) > before + 10); /* the counting works */
+    assert_ok(toy_steps(&job, 3));
+    before = atomic_load(&allocations);
+    for (int i = 0; i < 2000; i++) {
+        tt_step_record record;
+        assert_ok(toy_attempt(&job, &record));
+        (void)tt_orchestrator_gate(job.orchestrator, 0);
+    }
+    assert_int_equal(atomic_load(&allocations) - before, 0);
+    assert_ok(toy_close(&job, TT_OK));
+}
+
+static double now(void)
+{
+    tt_clock clock = tt_clock_monotonic();
+    return (double)tt_clock_now(&clock) * 1e-9;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double left = *(const double *)a;
+    double right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static void policy_costs_little(void **state)
+{
+    enum { N = 5000 };
+    static double costs[N];
+    static const char *const settings[] = {"checkpoint.every_steps=0", NULL};
+    toy job;
+    toy_init(&job, toy_path(state, "cost"));
+    assert_ok(toy_open(&job, NULL, settings));
+    double outside = 0;
+    for (int i = 0; i < N; i++) {
+        tt_step_plan plan;
+        tt_measurements measured;
+        bool proceed;
+        tt_measurements_init(&measured);
+        for (tt_metric metric = 0; metric < TT_METRIC_COUNT; metric++) {
+            tt_measurements_set(&measured, metric, 1.2345678901234567);
+        }
+        tt_measurements_set(&measured, TT_METRIC_GRADIENT_NONFINITE, 0);
+        tt_measurements_set(&measured, TT_METRIC_UPDATE_NONFINITE, 0);
+        measured.updated = true;
+        double start = now();
+        assert_ok(tt_step_begin(job.orchestrator, &plan));
+        assert_ok(tt_step_check(job.orchestrator, &measured, &proceed));
+        assert_ok(tt_step_end(job.orchestrator, &measured, NULL));
+        costs[i] = now() - start;
+        outside += costs[i];
+    }
+    double said = tt_orchestrator_totals(job.orchestrator).policy_seconds;
+    qsort(costs, N, sizeof *costs, by_value);
+    print_message("policy per step: median %.2f us, 99 %% %.2f us, mean %.2f us; "
+                  "the orchestrator says %.2f us\n",
+                  costs[N / 2] * 1e6, costs[N * 99 / 100] * 1e6, outside / N * 1e6, said / N * 1e6);
+    /* What it reports is what it takes: the stream of metrics is not left out. */
+    assert_true(said > 0.5 * outside && said <= outside);
+    assert_ok(toy_close(&job, TT_OK));
+}
+
+int main(void)
+{
+#define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, toy_scratch, toy_unscratch)
+    const struct CMUnitTest tests[] = {
+        RUN_TEST(no_allocation_in_a_warm_step),
+        RUN_TEST(policy_costs_little),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
