@@ -99,8 +99,8 @@ static int by_name_descending(const void *a, const void *b)
 
 static tt_status read_step(const char *path, int64_t *step)
 {
-    int fd;
-    int64_t file_bytes;
+    int fd = -1;
+    int64_t file_bytes = 0;
     tt_store_header header;
     tt_status status = tt_store_open_file(path, &fd, &file_bytes);
     if (status != TT_OK)

@@ -39,7 +39,7 @@ static tt_status check_entry(const tt_store_entry *entry, int64_t file_bytes, co
 
 static tt_status check_overlap(const tt_store_entry *entries, size_t count, const char *path)
 {
-    const tt_store_entry **order = malloc((count + 1) * sizeof *order);
+    const tt_store_entry **order = malloc((count + 1) * sizeof(const void *));
     if (!order)
         return tt_fail(TT_ENOMEM, "no memory to check the index of '%s'", path);
     tt_status status = TT_OK;
@@ -48,7 +48,7 @@ static tt_status check_overlap(const tt_store_entry *entries, size_t count, cons
         if (entries[i].bytes > 0)
             order[used++] = &entries[i];
     }
-    qsort(order, used, sizeof(*order), by_offset);
+    qsort(order, used, sizeof(const void *), by_offset);
     for (size_t i = 1; i < used && status == TT_OK; i++) {
         if (order[i]->file_offset < order[i - 1]->file_offset + order[i - 1]->bytes)
             status = tt_fail(TT_EHOSTILE, "'%s': datasets '%s' and '%s' share bytes of the file",

@@ -93,9 +93,10 @@ static const char *take_fields(const json_t *root, tt_store_header *header)
         return "payload_sha256";
     if (json_object_size(root) != 7)
         return "(a field that version 1 does not have)";
-    strcpy(header->run_id, run_id);
-    strcpy(header->parent_sha256, parent);
-    strcpy(header->payload_sha256, payload);
+    /* All lengths were checked above. */
+    memcpy(header->run_id, run_id, strlen(run_id) + 1);
+    memcpy(header->parent_sha256, parent, strlen(parent) + 1);
+    memcpy(header->payload_sha256, payload, strlen(payload) + 1);
     return NULL;
 }
 

@@ -20,7 +20,7 @@ struct tt_store {
 
 tt_status tt_store_open_limited(const char *path, const tt_walk_limits *limits, tt_store **out)
 {
-    int64_t file_bytes;
+    int64_t file_bytes = 0;
     if (!path || !out)
         return tt_fail(TT_EINVAL, "tt_store_open: path and out must be given");
     *out = NULL;

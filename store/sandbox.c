@@ -78,6 +78,14 @@ static bool close_others(int fd, int to)
     return good || errno == ENOSYS;
 }
 
+/* Allows `call` where the bits of argument `n` that `mask` selects are `value`. */
+static int allow_if(scmp_filter_ctx filter, int call, unsigned n, uint64_t mask, uint64_t value)
+{
+    const struct scmp_arg_cmp is = {
+        .arg = n, .op = SCMP_CMP_MASKED_EQ, .datum_a = mask, .datum_b = value};
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &is);
+}
+
 /* Memory that is not executable, time (HDF5 naps for a nanosecond before it gives up a block with a
  * wrong checksum), the two descriptors, the end. */
 static int allow(scmp_filter_ctx filter, int fd, int to)
@@ -90,18 +98,18 @@ static int allow(scmp_filter_ctx filter, int fd, int to)
     int failed = 0;
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
         failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, plain[i], 0);
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(pread64), 1,
-                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd));
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(write), 1,
-                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)to));
-    if (TT_SANITIZED)
-        failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(write), 1,
-                                   SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
-                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-                               SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
+    const uint64_t descriptor = UINT32_MAX; /* the kernel takes the low half */
+    failed |= allow_if(filter, SCMP_SYS(pread64), 0, descriptor, (unsigned)fd);
+    failed |= allow_if(filter, SCMP_SYS(write), 0, descriptor, (unsigned)to);
+    if (TT_SANITIZED) {
+        failed |= allow_if(filter, SCMP_SYS(write), 0, descriptor, STDERR_FILENO);
+        failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sigaltstack), 0);
+    }
+    failed |= allow_if(filter, SCMP_SYS(mprotect), 2, PROT_EXEC, 0);
+    const struct scmp_arg_cmp anonymous_data[] = {
+        {.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0},
+        {.arg = 3, .op = SCMP_CMP_MASKED_EQ, .datum_a = MAP_ANONYMOUS, .datum_b = MAP_ANONYMOUS}};
+    failed |= seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, anonymous_data);
     return failed;
 }
 
@@ -112,7 +120,10 @@ static bool filter_calls(int fd, int to)
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (!filter)
         return false;
-    bool good = allow(filter, fd, to) == 0 && seccomp_load(filter) == 0;
+    bool good =
+        /* Calls by another architecture's numbers too: by default only the thread would die. */
+        seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) == 0 &&
+        allow(filter, fd, to) == 0 && seccomp_load(filter) == 0;
     seccomp_release(filter);
     return good;
 }

@@ -67,6 +67,7 @@ tt_status tt_store_hash_range(const tt_file_ops *ops, int fd, const char *path, 
 tt_status tt_store_verify_fd(const tt_file_ops *ops, int fd, const char *path, int64_t file_bytes,
                              tt_store_header *header)
 {
+    memset(header, 0, sizeof *header);
     tt_status status = tt_store_read_prefix(ops, fd, path, file_bytes, header);
     if (status != TT_OK)
         return status;
@@ -93,8 +94,8 @@ tt_status tt_store_verify_fd(const tt_file_ops *ops, int fd, const char *path, i
 tt_status tt_store_verify(const char *path, tt_store_header *header)
 {
     tt_store_header own;
-    int fd;
-    int64_t file_bytes;
+    int fd = -1;
+    int64_t file_bytes = 0;
     if (!path)
         return tt_fail(TT_EINVAL, "tt_store_verify: path must be given");
     tt_status status = tt_store_open_file(path, &fd, &file_bytes);

@@ -2,7 +2,6 @@
 #include "walk.h"
 
 #include "driver.h"
-#include "layout.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 typedef struct walk {
     tt_walk_result *result;
     int64_t file_bytes;
+    size_t most_objects;
     size_t capacity; /* of result->entries */
     size_t objects;
     haddr_t *seen;    /* addresses of objects: an open hash table, HADDR_UNDEF where empty */
@@ -198,8 +198,8 @@ static bool check_object(walk *at, const H5O_info_t *info)
         return refuse(at, TT_EHOSTILE, "object '%s' is linked %u times", path, info->rc);
     if (!note_address(at, info->addr))
         return false;
-    if (++at->objects > TT_STORE_MAX_OBJECTS)
-        return refuse(at, TT_EHOSTILE, "it holds more than %d objects", TT_STORE_MAX_OBJECTS);
+    if (++at->objects > at->most_objects)
+        return refuse(at, TT_EHOSTILE, "it holds more than %zu objects", at->most_objects);
     return true;
 }
 
@@ -293,10 +293,10 @@ bool tt_walk_prepare(void)
            H5PLset_loading_state(0) >= 0;
 }
 
-void tt_walk_file(int fd, int64_t file_bytes, tt_walk_result *result)
+void tt_walk_file(int fd, int64_t file_bytes, const tt_walk_limits *limits, tt_walk_result *result)
 {
     const tt_driver_source source = {.fd = fd, .bytes = (uint64_t)file_bytes};
-    walk at = {.result = result, .file_bytes = file_bytes};
+    walk at = {.result = result, .file_bytes = file_bytes, .most_objects = limits->objects};
     hid_t driver = H5I_INVALID_HID, access = H5I_INVALID_HID, file = H5I_INVALID_HID;
     if (tt_driver_access(&source, &driver, &access))
         file = H5Fopen(TT_HDF5_NAME, H5F_ACC_RDONLY, access);

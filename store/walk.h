@@ -8,17 +8,23 @@
 #ifndef TT_STORE_WALK_H
 #define TT_STORE_WALK_H
 
-#include "trimtab/store.h"
+#include "layout.h"
 
 typedef struct tt_walk_limits {
     unsigned cpu_seconds;
     unsigned wall_ms;
+    unsigned stall_ms;     /* without using the CPU or answering */
+    unsigned objects;      /* at most TT_STORE_MAX_OBJECTS */
     uint64_t memory_bytes; /* on top of what the process has mapped at the fork */
 } tt_walk_limits;
 
-/* 100,000 objects take about two seconds; a damaged file has no right to more than this. */
+/* 100,000 objects take about three seconds; a damaged file has no right to much more than this. */
 #define TT_WALK_LIMITS                                                                             \
-    ((tt_walk_limits){.cpu_seconds = 20, .wall_ms = 60000, .memory_bytes = UINT64_C(1) << 30})
+    ((tt_walk_limits){.cpu_seconds = 20,                                                           \
+                      .wall_ms = 60000,                                                            \
+                      .stall_ms = 3000,                                                            \
+                      .objects = TT_STORE_MAX_OBJECTS,                                             \
+                      .memory_bytes = UINT64_C(1) << 30})
 
 /* What the child found; freed with tt_walk_result_clear. */
 typedef struct tt_walk_result {
@@ -43,6 +49,6 @@ bool tt_walk_prepare(void);
  * memory. On failure says why in `message`. */
 bool tt_sandbox_enter(int fd, int to, const tt_walk_limits *limits, char message[512]);
 /* Child: the walk. */
-void tt_walk_file(int fd, int64_t file_bytes, tt_walk_result *result);
+void tt_walk_file(int fd, int64_t file_bytes, const tt_walk_limits *limits, tt_walk_result *result);
 
 #endif

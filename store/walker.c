@@ -2,7 +2,6 @@
 #include "walk.h"
 
 #include "driver.h"
-#include "layout.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What goes through the pipe before the entries. Both ends are one program: same layout. */
@@ -31,7 +31,16 @@ typedef struct child {
     bool reaped_elsewhere; /* the application takes every child's status: ours is not known */
     int wait_status;
     uint64_t deadline; /* of the monotonic clock, ns */
+    uint64_t stall;    /* ns without progress that it is allowed */
+    uint64_t moved;    /* when it last made progress ... */
+    uint64_t cpu_time; /* ... having used so much CPU time, ns */
+    bool stalled;
 } child;
+
+/* A child that neither computes nor answers waits for a lock that another thread of ours held at
+ * the fork: glibc's allocator takes care of that, others and some memory hooks do not. It says
+ * nothing about the file, so the walk is tried again. */
+enum { ATTEMPTS = 3 };
 
 void tt_walk_result_clear(tt_walk_result *result)
 {
@@ -62,7 +71,7 @@ static _Noreturn void child_main(int fd, int to, int64_t file_bytes, const tt_wa
     } else if (!tt_sandbox_enter(fd, to, limits, result.message)) {
         result.status = TT_EUNSUPPORTED;
     } else {
-        tt_walk_file(fd, file_bytes, &result);
+        tt_walk_file(fd, file_bytes, limits, &result);
     }
     answer head = {.mark = ANSWER_MARK, .status = result.status};
     head.count = result.status == TT_OK ? result.count : 0;
@@ -96,7 +105,9 @@ static tt_status start_child(int fd, int64_t file_bytes, const tt_walk_limits *l
     }
     tt_clock clock = tt_clock_monotonic();
     *started = (child){.pid = pid, .from = ends[0]};
-    started->deadline = tt_clock_now(&clock) + UINT64_C(1000000) * limits->wall_ms;
+    started->moved = tt_clock_now(&clock);
+    started->deadline = started->moved + UINT64_C(1000000) * limits->wall_ms;
+    started->stall = UINT64_C(1000000) * limits->stall_ms;
     return TT_OK;
 }
 
@@ -114,7 +125,28 @@ static void reap(child *of, int options)
     of->ended = got != 0;
 }
 
-/* Reads up to `bytes`; fewer when the child ends or time runs out. */
+static uint64_t cpu_time_of(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec used = {0};
+    if (clock_getcpuclockid(pid, &clock) == 0)
+        clock_gettime(clock, &used);
+    return (uint64_t)used.tv_sec * UINT64_C(1000000000) + (uint64_t)used.tv_nsec;
+}
+
+/* True when nothing has moved for too long. */
+static bool is_stalled(child *of, uint64_t now)
+{
+    uint64_t cpu_time = cpu_time_of(of->pid);
+    if (cpu_time != of->cpu_time) {
+        of->cpu_time = cpu_time;
+        of->moved = now;
+    }
+    of->stalled = now - of->moved > of->stall;
+    return of->stalled;
+}
+
+/* Reads up to `bytes`; fewer when the child ends, stalls or time runs out. */
 static size_t receive(child *of, void *out, size_t bytes)
 {
     size_t got = 0;
@@ -128,9 +160,11 @@ static size_t receive(child *of, void *out, size_t bytes)
             if (part == 0 || (part < 0 && errno != EINTR))
                 break;
             got += part > 0 ? (size_t)part : 0;
+            of->moved = tt_clock_now(&clock);
             continue;
         }
-        if (of->ended || tt_clock_now(&clock) > of->deadline)
+        uint64_t now = tt_clock_now(&clock);
+        if (of->ended || now > of->deadline || is_stalled(of, now))
             break;
         reap(of, WNOHANG); /* and one more turn for what is in the pipe */
     }
@@ -157,6 +191,9 @@ static tt_status judge_silence(const child *of, bool late, const char *path,
     int signal_number = of->ended && !of->reaped_elsewhere && WIFSIGNALED(of->wait_status)
                             ? WTERMSIG(of->wait_status)
                             : 0;
+    if (of->stalled)
+        return tt_fail(TT_ECORRUPT, "'%s': inspecting it came to a standstill %d times", path,
+                       ATTEMPTS);
     if (late)
         return tt_fail(TT_ECORRUPT,
                        "'%s': inspecting it took more than %u ms: its structure makes "
@@ -209,17 +246,32 @@ static tt_status collect(child *of, const char *path, const tt_walk_limits *limi
     return TT_OK;
 }
 
-tt_status tt_store_walk(int fd, int64_t file_bytes, const char *path, const tt_walk_limits *limits,
-                        tt_store_entry **entries, size_t *count)
+/* One child, from its start to its end. */
+static tt_status walk_once(int fd, int64_t file_bytes, const char *path,
+                           const tt_walk_limits *limits, tt_walk_result *result, bool *stalled)
 {
-    child started;
-    tt_walk_result result = {0};
+    child started = {.pid = -1, .from = -1};
     tt_status status = start_child(fd, file_bytes, limits, &started);
     if (status != TT_OK)
         return status;
-    status = collect(&started, path, limits, &result);
+    status = collect(&started, path, limits, result);
     end_child(&started);
     close(started.from);
+    *stalled = started.stalled;
+    return status;
+}
+
+tt_status tt_store_walk(int fd, int64_t file_bytes, const char *path, const tt_walk_limits *limits,
+                        tt_store_entry **entries, size_t *count)
+{
+    tt_walk_result result = {0};
+    tt_status status = TT_OK;
+    bool again = true;
+    for (int attempt = 0; again && attempt < ATTEMPTS; attempt++) {
+        tt_walk_result_clear(&result);
+        again = false;
+        status = walk_once(fd, file_bytes, path, limits, &result, &again);
+    }
     if (status == TT_OK)
         status = tt_store_index_check(result.entries, result.count, file_bytes, path);
     if (status != TT_OK) {

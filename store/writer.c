@@ -198,7 +198,7 @@ static tt_status declare(tt_store_writer *writer, const char *path, tt_dtype dty
 tt_status tt_store_writer_declare(tt_store_writer *writer, const char *path, tt_dtype dtype,
                                   int rank, const int64_t *dims)
 {
-    tt_store_dataset *dataset;
+    tt_store_dataset *dataset = NULL;
     return declare(writer, path, dtype, rank, dims, &dataset);
 }
 
@@ -206,7 +206,7 @@ tt_status tt_store_writer_add_text(tt_store_writer *writer, const char *path, co
                                    size_t bytes)
 {
     const int64_t dims[1] = {(int64_t)bytes};
-    tt_store_dataset *dataset;
+    tt_store_dataset *dataset = NULL;
     if (!text && bytes > 0)
         return tt_fail(TT_EINVAL, "tt_store_writer_add_text: text must be given");
     char *copy = malloc(bytes + 1);
@@ -215,7 +215,7 @@ tt_status tt_store_writer_add_text(tt_store_writer *writer, const char *path, co
     if (bytes > 0)
         memcpy(copy, text, bytes);
     tt_status status = declare(writer, path, TT_U8, 1, dims, &dataset);
-    if (status == TT_OK)
+    if (status == TT_OK && dataset)
         dataset->text = copy;
     else
         free(copy);

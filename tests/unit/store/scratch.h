@@ -11,6 +11,18 @@
 
 #include "trimtab/store.h"
 
+/* 1 under the address or thread sanitizer. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 /* cmocka's setup and teardown of a test: *state is the path of a fresh directory. */
 int scratch_make(void **state);
 int scratch_remove(void **state);

@@ -328,10 +328,32 @@ static tt_status save_large(const char *directory, const char *name)
     return status;
 }
 
+static bool write_line(const char *path, const char *line)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool good = fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line);
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* Mounts of our own, as root or by a user namespace; nothing shows outside. */
+static bool own_mounts(void)
+{
+    char user[64], group[64];
+    snprintf(user, sizeof user, "0 %u 1", geteuid());
+    snprintf(group, sizeof group, "0 %u 1", getegid());
+    if (unshare(CLONE_NEWNS) != 0 &&
+        (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || !write_line("/proc/self/uid_map", user) ||
+         !write_line("/proc/self/setgroups", "deny") || !write_line("/proc/self/gid_map", group)))
+        return false;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
 /* 0: as it should be; 77: cannot mount; otherwise the line that found a fault. */
 static int in_small_disks(const char *directory)
 {
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+    if (!own_mounts())
         return 77;
     int full = 0, good = 0;
     for (int pages = 2; pages <= 160; pages += 1 + pages / 8) {
@@ -376,11 +398,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
     const struct CMUnitTest tests[] = {
-        TEST(test_each_operation_failing),        TEST(test_a_failure_at_first),
-        TEST(test_short_counts_are_no_failure),   TEST(test_interruptions_are_no_failure),
-        TEST(test_a_lying_disk_is_found),         TEST(test_the_digest_grows_with_the_puts),
+        TEST(test_each_operation_failing),
+        TEST(test_a_failure_at_first),
+        TEST(test_short_counts_are_no_failure),
+        TEST(test_interruptions_are_no_failure),
+        TEST(test_a_lying_disk_is_found),
+        TEST(test_the_digest_grows_with_the_puts),
         TEST(test_the_order_of_operations),
-        TEST(test_a_same_name_is_replaced_whole), TEST(test_a_full_disk),
+        TEST(test_a_same_name_is_replaced_whole),
+        TEST(test_a_full_disk),
     };
     return cmocka_run_group_tests_name("store: commit", tests, NULL, NULL);
 }

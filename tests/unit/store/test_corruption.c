@@ -160,7 +160,7 @@ static tt_status verify_header(const char *path, const char *json)
 {
     char block[TT_STORE_PREFIX_BYTES], digest[TT_SHA256_HEX];
     memset(block, ' ', sizeof block);
-    memcpy(block, json, strlen(json));
+    memcpy(block, json, strlen(json)); // NOLINT(bugprone-not-null-terminated-result)
     assert_ok(tt_sha256_of(block, TT_STORE_HEADER_BYTES, digest));
     memcpy(block + TT_STORE_HEADER_BYTES, digest, 64);
     write_file(path, block, sizeof block);
