@@ -137,10 +137,7 @@ static bool look_ahead(tt_search *search, size_t key, size_t level, uint16_t *wh
         bool touched = key == search->key_count || (search->rule_keys[r] & bit16(key)) != 0;
         if (!(search->active & bit64(r)) || search->rules[r].is_memory || !touched)
             continue;
-        if (open == 0 && !tt_search_rule_holds(search, r, search->value)) {
-            *why = depths_of(search, search->rule_keys[r]);
-            return false;
-        }
+        /* Once its last key is open a rule has filtered it, so a rule without one holds. */
         if (open == 0 || (open & (open - 1)) != 0)
             continue;
         size_t last = (size_t)__builtin_ctz(open);

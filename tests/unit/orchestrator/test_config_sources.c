@@ -252,6 +252,35 @@ static void test_set(void **state)
     tt_params_destroy(params);
 }
 
+/* A key without its section is only suggested where one section has it. */
+static void test_ambiguous_suggestion(void **state)
+{
+    (void)state;
+    static const tt_param pair[] = {
+        {.key = "first.window",
+         .type = TT_TYPE_BOOL,
+         .unit = "",
+         .default_text = "true",
+         .mutability = TT_MUTABLE_NEVER,
+         .owner = "test",
+         .help = ""},
+        {.key = "second.window",
+         .type = TT_TYPE_BOOL,
+         .unit = "",
+         .default_text = "true",
+         .mutability = TT_MUTABLE_NEVER,
+         .owner = "test",
+         .help = ""},
+    };
+    tt_params *params = test_params();
+    assert_ok(tt_params_register(params, pair, 2));
+    tt_config *config = test_config(params);
+    assert_fails(tt_config_set(config, TT_SOURCE_COMMAND, "window=true", "--set"), TT_ECONFIG,
+                 "--set: unknown key 'window'; see the list of parameters");
+    tt_config_destroy(config);
+    tt_params_destroy(params);
+}
+
 /* ---- what a value may look like ----------------------------------------------------------- */
 
 static void test_values(void **state)
@@ -299,6 +328,11 @@ static void test_values(void **state)
         {"optim.rate=0e-999", "0"},
         {"gates.loss.max=1e999", NULL},
         {"gates.loss.max=1e308", "1e+308"},
+        {"gates.loss.max=123456789012345", "123456789012345"},
+        {"gates.loss.max=1e15", "1e+15"},
+        {"optim.clip=-0", "-0"},
+        {"optim.clip=-1230", "-1230"},
+        {"optim.clip=auto", "auto"},
         {"gates.warn=true", "true"},
         {"gates.warn=yes", NULL},
         {"gates.warn=1", NULL},
@@ -391,6 +425,11 @@ static void test_derive(void **state)
     assert_value(second, "kernels.tile_m", "64");
     assert_value(third, "kernels.tile_m", "128");
     assert_string_equal(tt_config_origin(third, "kernels.tile_m"), "adaptation at step 9");
+    tt_text text; /* what the run had before is the journal's, not a growing list of losers */
+    tt_text_init(&text);
+    assert_ok(tt_config_explain(third, "kernels.tile_m", &text));
+    assert_null(strstr(text.data, "tuner at step 0"));
+    tt_text_clear(&text);
     tt_config_destroy(first);
     tt_config_destroy(second);
     assert_string_equal(tt_config_string(third, "run.name"), "original"); /* its own copy */
@@ -487,7 +526,8 @@ static void test_write_yaml(void **state)
     tt_text text;
     tt_text_init(&text);
     assert_ok(tt_config_set(config, TT_SOURCE_COMMAND, "preset=small", "--preset"));
-    assert_ok(tt_config_set(config, TT_SOURCE_FILE, "run.name=it's # \"me\"", "a\nb\xff.yaml:3"));
+    assert_ok(tt_config_set(config, TT_SOURCE_FILE, "run.name=it's # \"me\"",
+                            "a\nb\xff\xc2\x85\xc3\xa9.yaml:3"));
     assert_ok(tt_config_set(config, TT_SOURCE_FILE, "kernels.tile_m=48", "a.yaml:4"));
     apply(&config, TT_SOURCE_RUN);
     assert_ok(tt_config_write_yaml(config, &text));
@@ -512,7 +552,7 @@ static void test_write_yaml(void **state)
                         "  rate: 0.5 # from preset small\n"
                         "preset: small # pinned by --preset\n"
                         "run:\n"
-                        "  name: \"it's # \\\"me\\\"\" # pinned by a?b?.yaml:3\n"
+                        "  name: \"it's # \\\"me\\\"\" # pinned by a?b??\xc3\xa9.yaml:3\n"
                         "  tag: auto # from default\n"
                         "seed: 1 # from default\n");
     tt_text_clear(&text);
@@ -530,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_environment_is_all_or_nothing),
         cmocka_unit_test(test_set),
+        cmocka_unit_test(test_ambiguous_suggestion),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_hints),
         cmocka_unit_test(test_derive),

@@ -242,6 +242,7 @@ static void test_bytes(void **state)
     REFUSED_BYTES("x: \x7f\n", "a.yaml:1: control character U+007F; remove it");
     REFUSED_BYTES("x: \xc2\x85\n", "a.yaml:1: control character U+0085; remove it");
     REFUSED_BYTES("seed: 1\n\xef\xbb\xbf", "a.yaml:2: control character U+FEFF; remove it");
+    REFUSED_BYTES("x: \xef\xbf\xbf\n", "a.yaml:1: control character U+FFFF; remove it");
     REFUSED_BYTES("a: \xff\n", "a.yaml:1: byte 0xff is not UTF-8; save the text as UTF-8");
     REFUSED_BYTES("a: 1\r\nb: \xe9t\xe9\n",
                   "a.yaml:2: byte 0xe9 is not UTF-8; save the text as UTF-8");

@@ -165,6 +165,20 @@ static void test_memory_takes_rlvr_first(void **state)
            "rlvr.group 8 -> 1 (memory: rule 'memory budget')\n");
 }
 
+/* Where a move for memory would break another rule too, memory is named. */
+static void test_memory_is_named_first(void **state)
+{
+    (void)state;
+    setup s;
+    make(&s);
+    s.head_dim = 2; /* a block of 64 needs a page of 32 */
+    s.budget = 32 * 100 + 32 * 100 + 64 * 10 + 32 + 50 - 1;
+    expect(&s, (int64_t[]){32, 32, 32, 16, 4},
+           "compression.block 64 -> 32 (memory: rule 'memory budget'; lower keys cannot make "
+           "room)\n"
+           "rlvr.group 8 -> 4 (memory: rule 'memory budget')\n");
+}
+
 static void test_pins(void **state)
 {
     (void)state;
@@ -336,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_extreme_requests),
         cmocka_unit_test(test_lower_tier_yields),
         cmocka_unit_test(test_memory_takes_rlvr_first),
+        cmocka_unit_test(test_memory_is_named_first),
         cmocka_unit_test(test_pins),
         cmocka_unit_test(test_pins_against_each_other),
         cmocka_unit_test(test_order_of_array),
