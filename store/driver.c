@@ -234,7 +234,13 @@ static herr_t driver_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_
     (void)type;
     (void)transfer;
     tt_image *image = ((driver_file *)base)->source.image;
-    return image && image_write(image, address, data, bytes) ? 0 : -1;
+    if (!image)
+        return -1;
+    /* HDF5 cannot close a file whose metadata it cannot write: it keeps it, and tries again when
+     * the process ends. So it is not told; who made the image is. */
+    if (!image_write(image, address, data, bytes))
+        image->failed = true;
+    return 0;
 }
 
 bool tt_driver_access(const tt_driver_source *source, hid_t *driver, hid_t *access)

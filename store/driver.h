@@ -25,6 +25,7 @@ typedef struct tt_image {
     size_t count;
     size_t capacity;
     uint64_t bytes; /* of the whole file, set when HDF5 closes it */
+    bool failed;    /* a write found no memory: the image is incomplete */
 } tt_image;
 
 void tt_image_clear(tt_image *image);

@@ -128,5 +128,7 @@ out:
     if (build.driver >= 0)
         H5FDunregister(build.driver);
     tt_hdf5_leave(&guard);
+    if (image->failed)
+        status = tt_fail(TT_ENOMEM, "no memory for the metadata of a container");
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -308,6 +309,51 @@ static void test_a_same_name_is_replaced_whole(void **state)
     sample_check(scratch_path(*state, "a.h5"), 2);
 }
 
+/* ---- no memory ---------------------------------------------------------------------------- */
+
+static int callocs_left = -1; /* before one fails; -1: none does */
+
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c)
+void *__real_calloc(size_t count, size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+    if (callocs_left >= 0 && callocs_left-- == 0)
+        return NULL;
+    return __real_calloc(count, bytes);
+}
+// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c)
+
+/* Also while HDF5 writes its metadata: nothing of it may stay open in the library. */
+static void test_no_memory(void **state)
+{
+    int failures = 0;
+    assert_ok(sample_save(*state, "old.h5", 1, NULL));
+    for (;; failures++) {
+        callocs_left = failures;
+        tt_status status = sample_save(*state, "new.h5", 2, NULL);
+        bool reached = callocs_left < 0;
+        callocs_left = -1;
+        assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+        if (!reached) {
+            assert_ok(status);
+            break;
+        }
+        if (status == TT_OK) { /* HDF5 opens a file in two attempts */
+            sample_check(scratch_path(*state, "new.h5"), 2);
+            restore_old(*state);
+            continue;
+        }
+        if (status != TT_ENOMEM && status != TT_EINTERNAL) /* HDF5 gives no reason */
+            fail_msg("calloc %d: %s", failures, tt_status_name(status));
+        assert_int_equal(scratch_count(*state, ".tmp."), 0);
+        assert_latest_is(*state, "old.h5");
+    }
+    assert_true(failures >= 4);
+    sample_check(scratch_path(*state, "latest"), 2);
+}
+
 /* ---- a disk that is really full ----------------------------------------------------------- */
 
 static tt_status save_large(const char *directory, const char *name)
@@ -406,6 +452,7 @@ int main(void)
         TEST(test_the_digest_grows_with_the_puts),
         TEST(test_the_order_of_operations),
         TEST(test_a_same_name_is_replaced_whole),
+        TEST(test_no_memory),
         TEST(test_a_full_disk),
     };
     return cmocka_run_group_tests_name("store: commit", tests, NULL, NULL);
