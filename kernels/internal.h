@@ -14,7 +14,6 @@
 /* Scratch of one thread: the packed operands of a 512-cube tile, or attention's blocks. */
 #define TT_SCRATCH_BYTES ((size_t)2304 << 10)
 /* The widest head that the blocked attention has scratch for. */
-#define TT_HEAD_MAX 512
 /* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
 #define TT_STREAM_BYTES ((size_t)8 << 20)
 

@@ -138,6 +138,9 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
         tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32) + (1 << 16);
     status = tt_context_create(&context_options, &context);
     if (!status) {
+        status = tt_choose_attention(context, &dims, NULL);
+    }
+    if (!status) {
         status = tt_model_create(context, &dims, 0, dims.context, &model);
     }
     if (!status) {

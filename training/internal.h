@@ -79,6 +79,8 @@ extern const char *const tt_tile_keys[3];
 tt_optimization tt_tile_optimization(tt_training *training);
 
 /* training.c */
+tt_status tt_choose_attention(tt_context *context, const tt_model_dims *dims,
+                              const tt_log_sink *log);
 tt_status tt_context_from_config(const tt_config *config, size_t tensor_bytes, tt_context **out);
 
 #endif

@@ -154,12 +154,38 @@ static tt_status note_facts(tt_training *training, const tt_config *config)
 
 /* ---- model and orchestrator ---- */
 
+/* Where the preferred attention does not take the model's heads, the reference runs, and says so.
+ */
+tt_status tt_choose_attention(tt_context *context, const tt_model_dims *dims,
+                              const tt_log_sink *log)
+{
+    static const tt_op attention[] = {TT_OP_ATTENTION_FORWARD, TT_OP_ATTENTION_BACKWARD,
+                                      TT_OP_ATTENTION_CACHED};
+    int64_t size = dims->channels / dims->heads;
+    if (size <= TT_BLOCKED_HEAD_MAX) {
+        return TT_OK;
+    }
+    tt_log(log, TT_LOG_WARN,
+           "heads of %lld channels exceed %d: attention runs the plain reference; use more heads",
+           (long long)size, TT_BLOCKED_HEAD_MAX);
+    tt_status status = TT_OK;
+    for (size_t i = 0; !status && i < sizeof attention / sizeof *attention; i++) {
+        status = tt_context_set_variant(context, attention[i], "reference");
+    }
+    return status;
+}
+
 static tt_status build_model(tt_training *training, const tt_config *config)
 {
     tt_model_dims dims = tt_dims_from_config(config);
     size_t tokens = (size_t)(training->batch * dims.context);
     tt_status status =
         tt_context_from_config(config, tt_training_tensor_bytes(config), &training->context);
+    if (!status) {
+        status = tt_config_is_auto(config, "kernels.variant")
+                     ? tt_choose_attention(training->context, &dims, training->log)
+                     : TT_OK;
+    }
     if (!status) {
         status = tt_model_create(training->context, &dims, training->batch, dims.context,
                                  &training->model);

@@ -23,13 +23,13 @@ extern "C" {
 typedef struct tt_context tt_context;
 
 typedef struct tt_context_options {
-    size_t size;           /* sizeof(tt_context_options) */
-    int threads;           /* 0: tt_threads_available() */
-    tt_dtype dtype;        /* TT_F32, or TT_F64 to check gradients */
-    size_t tensor_bytes;   /* capacity of the context's tensor arena */
-    tt_memory_hook hook;   /* counts tensor memory; may be NULL */
+    size_t size;         /* sizeof(tt_context_options) */
+    int threads;         /* 0: tt_threads_available() */
+    tt_dtype dtype;      /* TT_F32, or TT_F64 to check gradients */
+    size_t tensor_bytes; /* capacity of the context's tensor arena */
+    tt_memory_hook hook; /* counts tensor memory; may be NULL */
     void *hook_user;
-    bool guard;            /* keep tensor memory PROT_NONE outside operations and copies (tests) */
+    bool guard; /* keep tensor memory PROT_NONE outside operations and copies (tests) */
 } tt_context_options;
 
 TT_API void tt_context_options_init(tt_context_options *options);
@@ -165,9 +165,9 @@ typedef struct tt_softmax_xent_args {
 
 /* What one pass over a tensor found; in ordinary memory. */
 typedef struct tt_tensor_stats {
-    double sum_squares;  /* float64, fixed order: the same for every thread count */
-    uint64_t nonfinite;  /* NaN and infinite elements */
-    double sum;          /* float64, in order */
+    double sum_squares; /* float64, fixed order: the same for every thread count */
+    uint64_t nonfinite; /* NaN and infinite elements */
+    double sum;         /* float64, in order */
 } tt_tensor_stats;
 
 typedef struct tt_stats_args {
@@ -187,9 +187,9 @@ typedef struct tt_step_scalars {
 
 /* What the optimizer's pass over the next slot found. */
 typedef struct tt_verdict {
-    uint64_t nonfinite;     /* in parameters and moments of the next slot */
-    double update_squares;  /* sum of (p' - p)^2, fixed order */
-    double param_squares;   /* sum of p'^2, fixed order */
+    uint64_t nonfinite;    /* in parameters and moments of the next slot */
+    double update_squares; /* sum of (p' - p)^2, fixed order */
+    double param_squares;  /* sum of p'^2, fixed order */
 } tt_verdict;
 
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay): reads p, m, v, g of n elements, writes the
@@ -222,7 +222,11 @@ TT_API tt_status tt_op_run(tt_context *context, tt_op op, const void *args);
  *   exact       equal for any tile, thread count and batch split
  *   repeatable  equal from run to run
  *   fast        no promise */
-typedef enum tt_numerics { TT_NUMERICS_EXACT = 1, TT_NUMERICS_REPEATABLE, TT_NUMERICS_FAST } tt_numerics;
+typedef enum tt_numerics {
+    TT_NUMERICS_EXACT = 1,
+    TT_NUMERICS_REPEATABLE,
+    TT_NUMERICS_FAST
+} tt_numerics;
 
 /* Instruction sets, by CPUID feature bits (never by CPU model); the x86-64 psABI levels. */
 typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4 } tt_isa;
@@ -260,6 +264,9 @@ typedef struct tt_tile {
 #define TT_TILE_MIN 16
 #define TT_TILE_MAX 512
 
+/* Head size up to which the blocked attention works; beyond it choose "reference". */
+#define TT_BLOCKED_HEAD_MAX 512
+
 TT_API tt_tile tt_context_tile(const tt_context *context);
 TT_API tt_status tt_context_set_tile(tt_context *context, tt_tile tile);
 
@@ -272,10 +279,10 @@ typedef struct tt_gemm_shape {
 
 typedef struct tt_tune_candidate {
     tt_tile tile;
-    bool conforms;      /* false: never timed */
-    bool timed;         /* false: the budget ran out before it */
-    double seconds;     /* per step: sum over shapes of count x median */
-    double error;       /* worst of its conformance checks, as a share of the bound */
+    bool conforms;  /* false: never timed */
+    bool timed;     /* false: the budget ran out before it */
+    double seconds; /* per step: sum over shapes of count x median */
+    double error;   /* worst of its conformance checks, as a share of the bound */
 } tt_tune_candidate;
 
 typedef struct tt_tune_options {

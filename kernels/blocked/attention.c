@@ -10,7 +10,7 @@
 
 #include "gemm.h"
 
-enum { BLOCK = TT_A_ROW, HEAD = TT_HEAD_MAX };
+enum { BLOCK = TT_A_ROW, HEAD = TT_BLOCKED_HEAD_MAX };
 static_assert(BLOCK % TT_MR == 0 && BLOCK % TT_NR == 0, "whole microkernels");
 static_assert(HEAD % TT_NR == 0, "whole panels");
 

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,10 @@ static tt_status write_evidence(const tt_tune_candidate *results, size_t count, 
     for (size_t i = 0; i < count; i++) {
         const tt_tune_candidate *result = &results[i];
         json_array_append_new(
-            list, json_pack("{s:o, s:b, s:f, s:o}", "tile", tile_json(result->tile), "conforms",
-                            result->conforms, "error_share", result->error, "seconds_per_step",
+            list, json_pack("{s:o, s:b, s:o, s:o}", "tile", tile_json(result->tile), "conforms",
+                            result->conforms, "error_share",
+                            isfinite(result->error) ? json_real(result->error) : json_null(),
+                            "seconds_per_step",
                             result->timed ? json_real(result->seconds) : json_null()));
     }
     json_t *evidence = json_pack("{s:o, s:o, s:o}", "chosen", tile_json(results[chosen].tile),
