@@ -2,7 +2,10 @@
 #include "test_config_table.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const tt_param good = {.key = "a.b",
                               .type = TT_TYPE_INT,
@@ -191,12 +194,56 @@ static void test_list(void **state)
     tt_params_destroy(params);
 }
 
+/* A wrong key or type is a programmer's mistake: an abort in a debug build, else a zero. */
+static void read_wrongly(const tt_config *config, int how)
+{
+    if (how == 0)
+        assert_int_equal(tt_config_int(config, "no.such"), 0);
+    else if (how == 1)
+        assert_int_equal(tt_config_int(config, "gates.loss.max"), 0);
+    else if (how == 2)
+        assert_true(tt_config_float(config, "seed") == 0);
+    else if (how == 3)
+        assert_string_equal(tt_config_string(config, "seed"), "");
+    else
+        assert_false(tt_config_bool(config, "seed"));
+}
+
+static void test_wrong_reads(void **state)
+{
+    (void)state;
+    tt_params *params = test_params();
+    tt_config *config = test_config(params);
+    for (int how = 0; how < 5; how++) {
+#ifdef NDEBUG
+        read_wrongly(config, how);
+#else
+        int status = 0;
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            signal(SIGABRT, SIG_DFL); /* not cmocka's handler */
+            close(STDERR_FILENO);
+            read_wrongly(config, how);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+#endif
+    }
+    assert_int_equal(tt_config_int(config, "kernels.tile_k"), 0); /* auto is no mistake */
+    assert_string_equal(tt_config_string(config, "run.tag"), "");
+    tt_config_destroy(config);
+    tt_params_destroy(params);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_entries), cmocka_unit_test(test_entries_against_each_other),
         cmocka_unit_test(test_wrong_presets), cmocka_unit_test(test_sorted_and_found),
         cmocka_unit_test(test_markdown),      cmocka_unit_test(test_list),
+        cmocka_unit_test(test_wrong_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
