@@ -105,8 +105,8 @@ const char *cli_shape(const tt_store_entry *entry, char out[96])
     size_t used = 0;
     snprintf(out, 96, "scalar");
     for (int i = 0; i < entry->rank && used < 96; i++) {
-        int wrote = snprintf(out + used, 96 - used, "%s%lld", i ? "x" : "",
-                             (long long)entry->dims[i]);
+        int wrote =
+            snprintf(out + used, 96 - used, "%s%lld", i ? "x" : "", (long long)entry->dims[i]);
         used += wrote > 0 ? (size_t)wrote : 0;
     }
     return out;

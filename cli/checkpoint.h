@@ -22,6 +22,7 @@ bool cli_is_tensor(const tt_store_entry *entry, const char **name);
 /* "256x128", "scalar" */
 const char *cli_shape(const tt_store_entry *entry, char out[96]);
 
-enum { CLI_BLOCK = 1 << 16 }; /* elements that are looked at together */
+/* Elements that are looked at together, and room for their bytes. */
+enum { CLI_BLOCK = 1 << 16, CLI_BLOCK_BYTES = 8 * CLI_BLOCK };
 
 #endif

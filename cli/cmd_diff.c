@@ -37,8 +37,8 @@ static tt_status open_side(side *s, const char *given)
     if (status) {
         return status;
     }
-    s->raw = malloc(CLI_BLOCK * sizeof(double));
-    s->values = malloc(CLI_BLOCK * sizeof(double));
+    s->raw = malloc(CLI_BLOCK_BYTES);
+    s->values = malloc(CLI_BLOCK * sizeof *s->values);
     return s->raw && s->values ? TT_OK : tt_fail(TT_ENOMEM, "no memory for a block of a tensor");
 }
 
@@ -101,10 +101,9 @@ static tt_status measure(comparison *c, const tt_store_entry *a, const tt_store_
     *out = (distance){.elements = cli_element_count(a),
                       .has_ulp = a->dtype == TT_F32 || a->dtype == TT_F64};
     for (int64_t first = 0; first < out->elements; first += CLI_BLOCK) {
-        size_t count = out->elements - first < CLI_BLOCK ? (size_t)(out->elements - first)
-                                                         : CLI_BLOCK;
-        tt_status status =
-            cli_read_elements(c->a.store, a, first, count, c->a.raw, c->a.values);
+        size_t count =
+            out->elements - first < CLI_BLOCK ? (size_t)(out->elements - first) : CLI_BLOCK;
+        tt_status status = cli_read_elements(c->a.store, a, first, count, c->a.raw, c->a.values);
         if (!status) {
             status = cli_read_elements(c->b.store, b, first, count, c->b.raw, c->b.values);
         }
@@ -154,8 +153,8 @@ static void show_distance(comparison *c, const char *name, const distance *d)
         json_object_set_new(one, "elements", json_integer(d->elements));
         json_object_set_new(one, "different", json_integer(d->different));
         json_object_set_new(one, "max_abs", cli_json_number(d->max_abs));
-        json_object_set_new(one, "max_ulp", d->has_ulp ? json_integer((json_int_t)d->max_ulp)
-                                                       : json_null());
+        json_object_set_new(one, "max_ulp",
+                            d->has_ulp ? json_integer((json_int_t)d->max_ulp) : json_null());
         json_object_set_new(one, "cosine", cli_json_number(cosine(d)));
         return;
     }

@@ -22,8 +22,8 @@ typedef struct job {
     const char *resume; /* NULL, "auto" or `checkpoint` */
     char checkpoint[CLI_PATH_BYTES];
     cli_progress progress;
-    bool bytes;       /* the data are bytes of text */
-    tt_text summary;  /* drawn when the run ends */
+    bool bytes;      /* the data are bytes of text */
+    tt_text summary; /* drawn when the run ends */
     json_t *json;
 } job;
 

@@ -71,8 +71,7 @@ static void add_option(tt_text *out, const cli_option *option)
 }
 
 /* "run CONFIG" */
-static void write_form(const cli_command *command, const char *name, char *out,
-                             size_t capacity)
+static void write_form(const cli_command *command, const char *name, char *out, size_t capacity)
 {
     snprintf(out, capacity, "%s%s%s", name, *command->operands ? " " : "", command->operands);
 }

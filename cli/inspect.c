@@ -49,12 +49,16 @@ static void measure_block(measures *m, const double *values, size_t count)
 
 static tt_status measure(const tt_store *store, const tt_store_entry *entry, measures *out)
 {
-    void *raw = malloc(CLI_BLOCK * sizeof(double));
-    double *values = malloc(CLI_BLOCK * sizeof(double));
-    tt_status status = raw && values ? TT_OK : tt_fail(TT_ENOMEM, "no memory for a block of %s",
-                                                       entry->path);
-    int64_t elements = cli_element_count(entry);
     *out = (measures){0};
+    void *raw = malloc(CLI_BLOCK_BYTES);
+    double *values = malloc(CLI_BLOCK * sizeof *values);
+    if (!raw || !values) {
+        free(raw);
+        free(values);
+        return tt_fail(TT_ENOMEM, "no memory for a block of %s", entry->path);
+    }
+    tt_status status = TT_OK;
+    int64_t elements = cli_element_count(entry);
     for (int64_t first = 0; !status && first < elements; first += CLI_BLOCK) {
         size_t count = elements - first < CLI_BLOCK ? (size_t)(elements - first) : CLI_BLOCK;
         status = cli_read_elements(store, entry, first, count, raw, values);

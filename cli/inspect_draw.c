@@ -13,8 +13,20 @@ static void add_text(tt_text *out, const json_t *value)
     }
 }
 
-/* Any value in short: scalars as they are, objects as "key value, key value". */
-static void add_value(tt_text *out, const json_t *value)
+enum { LONGEST_VALUE = 160 };
+
+/* What has no short form, cut: --json has all of it. */
+static void add_compact(tt_text *out, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    size_t length = text ? strlen(text) : 0;
+    bool cut = length > LONGEST_VALUE;
+    cli_add_safe(out, text ? text : "", cut ? LONGEST_VALUE : length, false);
+    tt_text_add(out, cut ? " ..." : "");
+    free(text);
+}
+
+static void add_scalar(tt_text *out, const json_t *value)
 {
     char number[32];
     if (json_is_string(value)) {
@@ -25,14 +37,30 @@ static void add_value(tt_text *out, const json_t *value)
         tt_text_add(out, cli_number(json_real_value(value), number));
     } else if (json_is_boolean(value)) {
         tt_text_add(out, json_is_true(value) ? "yes" : "no");
-    } else if (json_is_null(value)) {
-        tt_text_add(out, "none");
+    } else if (json_is_array(value) || json_is_object(value)) {
+        add_compact(out, value);
     } else {
-        char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6));
-        if (text) {
-            cli_add_safe(out, text, strlen(text), false);
-        }
-        free(text);
+        tt_text_add(out, "none");
+    }
+}
+
+/* Any value in short: objects as "key value, key value". */
+static void add_value(tt_text *out, const json_t *value)
+{
+    const char *key;
+    const json_t *member;
+    bool first = true;
+    if (!json_is_object(value)) {
+        add_scalar(out, value);
+        return;
+    }
+    json_object_foreach((json_t *)value, key, member)
+    {
+        tt_text_add(out, first ? "" : ", ");
+        cli_add_safe(out, key, strlen(key), false);
+        tt_text_add(out, " ");
+        add_scalar(out, member);
+        first = false;
     }
 }
 
@@ -54,9 +82,9 @@ static void draw_head(const json_t *header, tt_text *out)
     add_text(out, json_object_get(header, "run_id"));
     tt_text_addf(out, ", step %s\n",
                  cli_count(json_integer_value(json_object_get(header, "step")), number));
-    tt_text_addf(out, "%-13s %s, intact\n", "payload",
-                 cli_bytes((double)json_integer_value(json_object_get(header, "payload_bytes")),
-                           number));
+    tt_text_addf(
+        out, "%-13s %s, intact\n", "payload",
+        cli_bytes((double)json_integer_value(json_object_get(header, "payload_bytes")), number));
     add_field(out, "digest", json_object_get(header, "header_sha256"));
     tt_text_addf(out, "%-13s %s\n", "descends from", parent && *parent ? parent : "nothing");
 }
@@ -144,12 +172,12 @@ static void draw_tensors(const json_t *tensors, tt_text *out)
         char largest[32];
         int64_t bad = json_integer_value(json_object_get(tensor, "nonfinite"));
         shape_text(json_object_get(tensor, "shape"), shape);
-        tt_text_addf(
-            out, "%-*s  %-5s %-16s %11s %11s  %" PRId64 "\n", width,
-            json_string_value(json_object_get(tensor, "name")),
-            json_string_value(json_object_get(tensor, "dtype")), shape,
-            cli_number(json_number_value(json_object_get(tensor, "l2")), norm),
-            cli_number(json_number_value(json_object_get(tensor, "max_abs")), largest), bad);
+        tt_text_addf(out, "%-*s  %-5s %-16s %11s %11s  %" PRId64 "\n", width,
+                     json_string_value(json_object_get(tensor, "name")),
+                     json_string_value(json_object_get(tensor, "dtype")), shape,
+                     cli_number(json_number_value(json_object_get(tensor, "l2")), norm),
+                     cli_number(json_number_value(json_object_get(tensor, "max_abs")), largest),
+                     bad);
         elements += json_integer_value(json_object_get(tensor, "elements"));
         bytes += json_integer_value(json_object_get(tensor, "bytes"));
         nonfinite += bad;
@@ -235,7 +263,11 @@ static void draw_decision(const json_t *decision, tt_text *out)
         tt_text_add(out, first ? " (" : ", ");
         cli_add_safe(out, key, strlen(key), false);
         tt_text_add(out, " ");
-        add_value(out, value);
+        if (strcmp(key, "evidence") == 0) {
+            add_compact(out, value);
+        } else {
+            add_value(out, value);
+        }
         first = false;
     }
     tt_text_add(out, first ? "\n" : ")\n");

@@ -58,8 +58,9 @@ static tt_status unknown_first_word(const char *word)
     }
     static const char *const names[] = {"--help", "--version"};
     const char *near = tt_nearest_word(word, names, 2);
-    return tt_fail(TT_EUSAGE, "unknown option '%s'%s%s%s; options follow the command (see 'trimtab "
-                              "help')",
+    return tt_fail(TT_EUSAGE,
+                   "unknown option '%s'%s%s%s; options follow the command (see 'trimtab "
+                   "help')",
                    word, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
@@ -74,8 +75,8 @@ static int run_group(const char *group, int argc, char **argv)
         return 0;
     }
     if (argc == 0) {
-        return cli_report(tt_fail(TT_EUSAGE, "%s: a command is missing (see 'trimtab help %s')",
-                                  group, group));
+        return cli_report(
+            tt_fail(TT_EUSAGE, "%s: a command is missing (see 'trimtab help %s')", group, group));
     }
     char whole[96];
     snprintf(whole, sizeof whole, "%s %.64s", group, argv[0]);

@@ -78,8 +78,9 @@ static tt_status unknown_option(const cli_command *command, const char *given)
     }
     const char *bare = word + strspn(word, "-");
     const char *near = strncmp(word, "--", 2) == 0 ? tt_nearest_word(bare, names, count) : NULL;
-    snprintf(what, sizeof what, near ? "unknown option '%s'; did you mean '--%s'?"
-                                     : "unknown option '%s'", word, near);
+    snprintf(what, sizeof what,
+             near ? "unknown option '%s'; did you mean '--%s'?" : "unknown option '%s'", word,
+             near);
     return wrong(command, what);
 }
 
@@ -149,9 +150,10 @@ static void fill_getopt(const cli_command *command, char letters[64], struct opt
         if (!(command->options & CLI_BIT(id))) {
             continue;
         }
-        options[count++] = (struct option){.name = option->name,
-                                           .has_arg = option->value ? required_argument : no_argument,
-                                           .val = FIRST_CODE + (int)id};
+        options[count++] =
+            (struct option){.name = option->name,
+                            .has_arg = option->value ? required_argument : no_argument,
+                            .val = FIRST_CODE + (int)id};
         if (option->letter) {
             letters[used++] = option->letter;
             if (option->value) {

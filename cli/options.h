@@ -28,14 +28,20 @@ typedef enum cli_option_id {
 } cli_option_id;
 
 /* What completion offers for a value or an operand. */
-typedef enum cli_kind { CLI_KIND_NONE, CLI_KIND_FILE, CLI_KIND_FOLDER, CLI_KIND_KEY, CLI_KIND_WORD } cli_kind;
+typedef enum cli_kind {
+    CLI_KIND_NONE,
+    CLI_KIND_FILE,
+    CLI_KIND_FOLDER,
+    CLI_KIND_KEY,
+    CLI_KIND_WORD
+} cli_kind;
 
 typedef struct cli_option {
-    const char *name; /* without the dashes */
-    char letter;      /* the short form; 0: none */
+    const char *name;  /* without the dashes */
     const char *value; /* what the value is called; NULL: a flag */
-    cli_kind kind;
     const char *help;
+    cli_kind kind;
+    char letter; /* the short form; 0: none */
 } cli_option;
 
 extern const cli_option cli_options[CLI_OPTION_COUNT];
@@ -51,7 +57,7 @@ typedef struct cli_command {
     cli_kind kind;      /* of the operands */
     uint32_t options;   /* CLI_BIT of each */
     const char *summary;
-    const char *details;        /* paragraphs, separated by an empty line */
+    const char *details;         /* paragraphs, separated by an empty line */
     const char *const *examples; /* NULL-terminated pairs: command line, what it does */
     int (*run)(const cli_arguments *arguments); /* returns the exit code */
 } cli_command;

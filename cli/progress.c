@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REDRAW_NS     UINT64_C(100000000)   /* ten times a second at most */
-#define PLAIN_NS      UINT64_C(10000000000) /* a plain line every ten seconds */
-#define PLAIN_LEAST   UINT64_C(1000000000)  /* or every 5 % of the steps, but not faster than this */
-#define PLAIN_SHARE   20
-#define SMOOTHING     0.1
+#define REDRAW_NS   UINT64_C(100000000)   /* ten times a second at most */
+#define PLAIN_NS    UINT64_C(10000000000) /* a plain line every ten seconds */
+#define PLAIN_LEAST UINT64_C(1000000000)  /* or every 5 % of the steps, but not faster than this */
+#define PLAIN_SHARE 20
+#define SMOOTHING   0.1
 
 static uint64_t now_ns(void)
 {
@@ -71,8 +71,8 @@ static void log_message(void *user, tt_log_level level, const char *message)
         tt_text_add(&text, "note   ");
     } else {
         const char *word = level == TT_LOG_WARN ? "warning" : "error";
-        tt_text_addf(&text, progress->colour ? "trimtab: \033[33m%s\033[0m: " : "trimtab: %s: ",
-                     word);
+        tt_text_addf(&text,
+                     progress->colour ? "trimtab: \033[33m%s\033[0m: " : "trimtab: %s: ", word);
     }
     cli_add_safe(&text, message, strlen(message), false);
     if (level == TT_LOG_INFO && !progress->started) {
@@ -198,9 +198,8 @@ static void describe(cli_progress *progress, const tt_training_plan *plan, int c
     } else {
         snprintf(fields[2], sizeof fields[2], "done");
     }
-    double rate = progress->step_seconds > 0
-                      ? (double)plan->tokens_per_step / progress->step_seconds
-                      : NAN;
+    double rate =
+        progress->step_seconds > 0 ? (double)plan->tokens_per_step / progress->step_seconds : NAN;
     snprintf(fields[3], sizeof fields[3], "%s tokens/s",
              isfinite(rate) ? cli_count((int64_t)rate, number) : "?");
     snprintf(fields[4], sizeof fields[4], "grad norm %.3g", record->gradient_norm);

@@ -8,18 +8,18 @@
 
 typedef struct cli_progress {
     bool quiet, live, colour;
-    uint64_t start_ns;      /* of the first step */
-    uint64_t drawn_ns;      /* last redrawn, or last plain line */
+    uint64_t start_ns; /* of the first step */
+    uint64_t drawn_ns; /* last redrawn, or last plain line */
     int64_t drawn_step;
     int64_t trips;
     bool last_tripped;
-    int64_t timed;          /* steps timed */
-    double step_seconds;    /* smoothed, wall time from step to step */
-    uint64_t step_ns;       /* end of the last step */
+    int64_t timed;       /* steps timed */
+    double step_seconds; /* smoothed, wall time from step to step */
+    uint64_t step_ns;    /* end of the last step */
     bool started;
-    tt_text notes;          /* of the preparations: shown when they have succeeded */
-    tt_text line;           /* what the terminal shows; empty when nothing is drawn */
-    tt_step_record record;  /* the last one */
+    tt_text notes;         /* of the preparations: shown when they have succeeded */
+    tt_text line;          /* what the terminal shows; empty when nothing is drawn */
+    tt_step_record record; /* the last one */
 } cli_progress;
 
 void cli_progress_init(cli_progress *progress, bool quiet);

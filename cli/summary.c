@@ -198,18 +198,16 @@ void cli_plan_draw(const tt_training_plan *plan, const char *run_directory, cons
                  (long long)plan->context, cli_count(plan->vocab, a));
     tt_text_addf(out, "training       %s steps of %s tokens", cli_count(plan->steps, a),
                  cli_count(plan->tokens_per_step, b));
-    tt_text_addf(out, ", %s tokens in all\n",
-                 cli_count(plan->steps * plan->tokens_per_step, a));
+    tt_text_addf(out, ", %s tokens in all\n", cli_count(plan->steps * plan->tokens_per_step, a));
     tt_text_addf(out, "work           %sFLOP per step", cli_scaled(plan->flops_per_step, a));
     tt_text_addf(out, ", %sFLOP in all, %d thread%s\n",
                  cli_scaled(plan->flops_per_step * (double)plan->steps, a), plan->threads,
                  plan->threads == 1 ? "" : "s");
-    tt_text_addf(out, "memory         %s: ",
-                 cli_bytes((double)(plan->state_bytes + plan->model_bytes), a));
+    tt_text_addf(
+        out, "memory         %s: ", cli_bytes((double)(plan->state_bytes + plan->model_bytes), a));
     tt_text_addf(out, "%s in %d slot%s of state, ", cli_bytes((double)plan->state_bytes, a),
                  plan->slots, plan->slots == 1 ? "" : "s");
-    tt_text_addf(out, "%s of gradients and activations\n",
-                 cli_bytes((double)plan->model_bytes, a));
+    tt_text_addf(out, "%s of gradients and activations\n", cli_bytes((double)plan->model_bytes, a));
     tt_text_addf(out, "checkpoint     about %s each\n",
                  cli_bytes((double)plan->checkpoint_bytes, a));
     tt_text_add(out, "run folder     ");
@@ -225,8 +223,7 @@ void cli_plan_draw(const tt_training_plan *plan, const char *run_directory, cons
     }
 }
 
-json_t *cli_plan_json(const tt_training_plan *plan, const char *run_directory,
-                      const char *problems)
+json_t *cli_plan_json(const tt_training_plan *plan, const char *run_directory, const char *problems)
 {
     json_t *out = json_object();
     json_t *list = json_array();

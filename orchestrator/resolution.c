@@ -113,17 +113,23 @@ static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimiza
 
 /* ---- precedence ---- */
 
-static size_t collect_keys(const tt_orchestrator *o, tt_resolve_key *keys)
+static tt_status collect_keys(const tt_orchestrator *o, tt_resolve_key *keys, size_t *count)
 {
-    size_t count = 0;
+    *count = 0;
     for (tt_tier tier = TT_TIER_TILE; tier <= TT_TIER_RLVR; tier++) {
         for (size_t i = 0; i < tt_params_count(o->params); i++) {
             const tt_param *param = tt_params_at(o->params, i);
             if (param->tier != tier || !param->lattice ||
-                tt_config_is_auto(o->config, param->key) || count == TT_RESOLVE_MAX_KEYS) {
+                tt_config_is_auto(o->config, param->key)) {
                 continue;
             }
-            keys[count++] = (tt_resolve_key){
+            if (*count == TT_RESOLVE_MAX_KEYS) {
+                return tt_fail(TT_EINTERNAL,
+                               "%s is one steered parameter more than the %d that "
+                               "the resolver takes",
+                               param->key, TT_RESOLVE_MAX_KEYS);
+            }
+            keys[(*count)++] = (tt_resolve_key){
                 .name = param->key,
                 .tier = tier,
                 .values = param->lattice,
@@ -134,7 +140,7 @@ static size_t collect_keys(const tt_orchestrator *o, tt_resolve_key *keys)
             };
         }
     }
-    return count;
+    return TT_OK;
 }
 
 static tt_status apply_moves(tt_orchestrator *o, const tt_resolve_key *keys, size_t count,
@@ -167,13 +173,14 @@ static tt_status resolve_precedence(tt_orchestrator *o)
 {
     tt_resolve_key keys[TT_RESOLVE_MAX_KEYS];
     tt_resolution resolution;
-    size_t count = collect_keys(o, keys);
-    if (count == 0) {
-        return TT_OK;
+    size_t count = 0;
+    tt_status status = collect_keys(o, keys, &count);
+    if (status || count == 0) {
+        return status;
     }
     tt_text trace;
     tt_text_init(&trace);
-    tt_status status = tt_resolve(keys, count, NULL, 0, &resolution, &trace);
+    status = tt_resolve(keys, count, NULL, 0, &resolution, &trace);
     if (!status && trace.length) {
         status =
             tt_journal_write(o, json_pack("{s:s, s:i, s:I, s:o}", "kind", "resolution", "attempt",

@@ -44,14 +44,14 @@ static void test_hostile_configuration(void **state)
 {
     (void)state;
     enum { DEPTH = 100000 };
-    char *nested = malloc(DEPTH + 8);
+    char *nested = malloc(DEPTH);
     assert_non_null(nested);
-    memcpy(nested, "model: ", 7);
-    memset(nested + 7, '[', DEPTH);
-    write_file("bad.yaml", nested, 7 + DEPTH);
+    memset(nested, '[', DEPTH);
+    write_file("bad.yaml", nested, DEPTH);
     outcome o = run("run bad.yaml");
     assert_int_equal(o.code, 78);
-    assert_true(o.seconds < 10); /* in fact milliseconds; a sanitizer and a busy machine take more */
+    assert_true(o.seconds <
+                10); /* in fact milliseconds; a sanitizer and a busy machine take more */
     outcome_clear(&o);
     expect_error(78, "bad.yaml", "run bad.yaml");
     memset(nested, 'a', DEPTH);
@@ -147,8 +147,9 @@ static void test_run_folder(void **state)
 static void test_folder_in_use(void **state)
 {
     (void)state;
-    pid_t pid = start("run tiny.yaml -o busy -s train.steps=1000000 -s checkpoint.every_steps=0 "
-                      "-s train.validate_every=0");
+    pid_t pid =
+        start("run tiny.yaml -o busy -s train.steps=1000000 -s checkpoint.every_steps=0 "
+              "-s train.validate_every=0 -s gates.grad_norm.max=1e9 -s gates.grad_norm.min=0");
     for (int i = 0; i < 2000 && !exists("busy/checkpoints/latest"); i++) {
         sleep_seconds(0.01);
     }
@@ -167,8 +168,7 @@ static int in_private_mounts(void (*body)(void))
 {
     pid_t pid = fork();
     if (pid == 0) {
-        if (unshare(CLONE_NEWNS) != 0 ||
-            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
             _exit(77);
         }
         body();

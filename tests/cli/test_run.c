@@ -135,7 +135,10 @@ static void wait_for(const char *path)
 }
 
 static const char endless[] = "-s train.steps=100000000 -s checkpoint.every_steps=0 "
-                              "-s train.validate_every=0 -s sample.tokens=0";
+                              "-s train.validate_every=0 -s sample.tokens=0 "
+                              /* Thousands of steps on two sentences: gradients may do anything. */
+                              "-s gates.grad_norm.max=1e9 -s gates.grad_norm.min=0 "
+                              "-s gates.loss.min=0 -s gates.loss.max=1e6";
 
 static void test_signals(void **state)
 {
@@ -160,7 +163,8 @@ static void test_resume_is_exact(void **state)
 {
     (void)state;
     static const char words[] = "-s train.steps=400 -s train.batch=8 -s checkpoint.every_steps=0 "
-                                "-s train.validate_every=0 -s sample.tokens=0";
+                                "-s train.validate_every=0 -s sample.tokens=0 "
+                                "-s gates.grad_norm.max=1e9";
     make_run("straight", words);
     pid_t pid = start("run tiny.yaml -o halves %s", words);
     wait_for("halves/checkpoints/latest");
@@ -247,6 +251,25 @@ static void test_requeue_output(void **state)
     free(code);
     free(out);
     free(err);
+}
+
+static void test_gate(void **state)
+{
+    (void)state;
+    outcome o = run("run tiny.yaml -o gate -s gates.grad_norm.max=0.001");
+    assert_int_equal(o.code, 1);
+    assert_true(holds(o.out, "stopped by a gate after 0 steps"));
+    assert_true(holds(o.out, "next: trimtab inspect gate"));
+    assert_true(holds(o.err, "trimtab: warning: step 0: gradient_norm"));
+    assert_true(holds(o.err, "\ntrimtab: step 0: gradient_norm"));
+    outcome_clear(&o);
+    o = run("run tiny.yaml -o gate-json --json -s gates.grad_norm.max=0.001");
+    assert_int_equal(o.code, 1);
+    json_t *root = parse(o.out);
+    assert_int_equal(integer_at(root, "exit_code"), 1);
+    assert_true(integer_at(json_object_get(root, "totals"), "trips") > 0);
+    json_decref(root);
+    outcome_clear(&o);
 }
 
 /* ---- generating ---- */
@@ -443,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_second_interrupt),
         cmocka_unit_test(test_ignored_interrupt),
         cmocka_unit_test(test_requeue_output),
+        cmocka_unit_test(test_gate),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_generate_to_nowhere),
         cmocka_unit_test(test_inspect),

@@ -47,8 +47,8 @@ static void test_wrong_options(void **state)
 static void test_wrong_operands(void **state)
 {
     (void)state;
-    static const char *const commands[] = {"run",  "generate",       "inspect",
-                                           "verify", "config explain"};
+    static const char *const commands[] = {"run", "generate", "inspect", "verify",
+                                           "config explain"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         expect_error(2, "an argument is missing", "%s", commands[i]);
         expect_error(2, "an argument is empty", "%s ''", commands[i]);
@@ -64,8 +64,8 @@ static void test_help(void **state)
 {
     (void)state;
     static const char *const commands[] = {
-        "run",    "generate",    "inspect",          "verify", "diff", "config explain",
-        "config list", "config reference", "help",   "config",
+        "run",         "generate",         "inspect", "verify", "diff", "config explain",
+        "config list", "config reference", "help",    "config",
     };
     outcome all = expect_success("--help");
     outcome again = expect_success("help");
