@@ -268,7 +268,7 @@ void cli_progress_step(cli_progress *progress, const tt_step_record *record,
 void cli_progress_finish(cli_progress *progress)
 {
     if (progress->line.length) {
-        send("\n", 1); /* the last state of the line stays readable */
+        send("\r\033[K", strlen("\r\033[K")); /* the summary says more */
         tt_text_clear(&progress->line);
     }
 }

@@ -200,8 +200,8 @@ static void test_second_interrupt(void **state)
 {
     (void)state;
     /* One step takes long enough for a second signal to arrive in it. */
-    pid_t pid = start("run tiny.yaml -o twice %s -s model.layers=4 -s model.channels=256 "
-                      "-s train.batch=256",
+    pid_t pid = start("run tiny.yaml -o twice %s -s model.channels=128 -s train.batch=16 "
+                      "-s train.accumulate=60000",
                       endless);
     wait_for("twice/checkpoints/latest");
     sleep_seconds(0.1);
