@@ -211,6 +211,14 @@ static tt_status prepare_job(tt_orchestrator *o)
     return status;
 }
 
+/* The thread is made when it is first needed: until then the walk of a container that is opened
+ * forks a process of one thread. */
+static tt_status start_writing(tt_orchestrator *o)
+{
+    tt_status status = o->worker ? TT_OK : tt_worker_create(&o->worker);
+    return status ? status : tt_worker_start(o->worker, write_checkpoint, &o->job);
+}
+
 tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
 {
     tt_status status = tt_checkpoint_collect(o, true);
@@ -223,11 +231,10 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
     } else {
         o->job.active = true;
         o->slots.slot[o->job.slot].pinned = true;
-        if (background) {
-            return tt_worker_start(o->worker, write_checkpoint, &o->job);
+        status = background ? start_writing(o) : write_checkpoint(&o->job);
+        if (status || !background) {
+            checkpoint_done(o, status);
         }
-        status = write_checkpoint(&o->job);
-        checkpoint_done(o, status);
     }
     return status;
 }

@@ -132,9 +132,6 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     if (!status) {
         status = open_files(o, options);
     }
-    if (!status) {
-        status = tt_worker_create(&o->worker);
-    }
     if (status) {
         tt_orchestrator_destroy(o);
         return status;
