@@ -84,6 +84,7 @@ static void policy_costs_little(void **state)
 {
     enum { N = 5000 };
     static double costs[N];
+    static double said[N];
     static const char *const settings[] = {"checkpoint.every_steps=0", NULL};
     toy job;
     toy_init(&job, toy_path(state, "cost"));
@@ -103,17 +104,23 @@ static void policy_costs_little(void **state)
         double start = now();
         assert_ok(tt_step_begin(job.orchestrator, &plan));
         assert_ok(tt_step_check(job.orchestrator, &measured, &proceed));
-        assert_ok(tt_step_end(job.orchestrator, &measured, NULL));
+        tt_step_record record;
+        assert_ok(tt_step_end(job.orchestrator, &measured, &record));
         costs[i] = now() - start;
+        said[i] = record.policy_seconds;
         outside += costs[i];
     }
-    double said = tt_orchestrator_totals(job.orchestrator).policy_seconds;
+    double total = tt_orchestrator_totals(job.orchestrator).policy_seconds;
     qsort(costs, N, sizeof *costs, by_value);
+    qsort(said, N, sizeof *said, by_value);
     print_message("policy per step: median %.2f us, 99 %% %.2f us, mean %.2f us; "
                   "the orchestrator says %.2f us\n",
-                  costs[N / 2] * 1e6, costs[N * 99 / 100] * 1e6, outside / N * 1e6, said / N * 1e6);
-    /* What it reports is what it takes: the stream of metrics is not left out. */
-    assert_true(said > 0.5 * outside && said <= outside);
+                  costs[N / 2] * 1e6, costs[N * 99 / 100] * 1e6, outside / N * 1e6,
+                  said[N / 2] * 1e6);
+    /* What it reports is what it takes: the stream of metrics is not left out. (Medians: another
+     * process may take the processor between two looks at the clock.) */
+    assert_true(said[N / 2] > 0.6 * costs[N / 2]);
+    assert_true(total <= outside);
     assert_ok(toy_close(&job, TT_OK));
 }
 
