@@ -1,4 +1,5 @@
 /* trimtab: finds the command, runs it, sees to it that its output arrived. */
+#include "calm.h"
 #include "commands.h"
 #include "help.h"
 #include "output.h"
@@ -108,6 +109,9 @@ static int run_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "generate") == 0)) {
+        cli_calm_waiting_threads(argv);
+    }
     if (!open_standard_streams()) {
         return 70;
     }

@@ -130,7 +130,8 @@ static tt_status write_checkpoint(void *user)
     }
     if (!status) {
         const char *spare[] = {job->name, NULL};
-        status = tt_store_prune(o->folder.checkpoints, o->checkpoint_keep, spare, o->files);
+        job->unpruned = tt_store_prune(o->folder.checkpoints, o->checkpoint_keep, spare, o->files);
+        snprintf(job->message, sizeof job->message, "%s", job->unpruned ? tt_error_message() : "");
     }
     return status;
 }
@@ -150,6 +151,10 @@ static void checkpoint_done(tt_orchestrator *o, tt_status status)
         return;
     }
     o->totals.checkpoints++;
+    if (job->unpruned) {
+        /* The new one is whole: an old one that stays costs disk, nothing else. */
+        tt_log(o->log, TT_LOG_WARN, "older checkpoints could not be removed: %s", job->message);
+    }
     o->saved_step = job->step;
     snprintf(o->latest, sizeof o->latest, "%.*s/%s", TT_PATH_BYTES - 80, o->folder.checkpoints,
              job->name);

@@ -37,6 +37,8 @@ typedef struct tt_checkpoint_job {
     char digest[TT_SHA256_HEX];
     tt_orchestrator *orchestrator;
     unsigned char *staging;
+    tt_status unpruned; /* the checkpoint is whole, but old ones could not be removed: why */
+    char message[256];
     bool active;
 } tt_checkpoint_job;
 

@@ -59,9 +59,10 @@ static json_t *build(void)
 /* Only what changes how a run computes; never the whole environment, which holds secrets. */
 static json_t *environment(void)
 {
-    static const char *const names[] = {"OMP_NUM_THREADS",     "OMP_PROC_BIND",    "OMP_PLACES",
-                                        "OMP_SCHEDULE",        "MALLOC_ARENA_MAX", "LD_PRELOAD",
-                                        "CUDA_VISIBLE_DEVICES"};
+    static const char *const names[] = {
+        "OMP_NUM_THREADS",  "OMP_PROC_BIND",   "OMP_PLACES",
+        "OMP_SCHEDULE",     "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
+        "MALLOC_ARENA_MAX", "LD_PRELOAD",      "CUDA_VISIBLE_DEVICES"};
     json_t *out = json_object();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *value = getenv(names[i]); // NOLINT(concurrency-mt-unsafe): read only

@@ -69,14 +69,11 @@ tt_status tt_dataset_open(const tt_data_options *options, tt_dataset **out)
         tt_dataset_close(data);
         return status;
     }
-    tt_log(options->log, TT_LOG_INFO,
-           "data: %lld training tokens in %lld files, %lld held out in %lld (%s); %lld files "
-           "passed over",
-           (long long)tt_dataset_tokens(data, TT_SPLIT_TRAIN),
-           (long long)tt_dataset_files(data, TT_SPLIT_TRAIN),
-           (long long)tt_dataset_tokens(data, TT_SPLIT_HELD_OUT),
-           (long long)tt_dataset_files(data, TT_SPLIT_HELD_OUT),
-           data->is_bytes ? "bytes" : "token files", (long long)data->files.passed_over);
+    if (data->files.passed_over) {
+        tt_log(options->log, TT_LOG_INFO,
+               "%lld files passed over: empty, not text, or beyond data.limit_bytes",
+               (long long)data->files.passed_over);
+    }
     *out = data;
     return TT_OK;
 }

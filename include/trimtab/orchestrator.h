@@ -279,7 +279,7 @@ typedef struct tt_gate_info {
 TT_API size_t tt_orchestrator_gate_count(const tt_orchestrator *orchestrator);
 TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, size_t index);
 
-/* Totals since the run began, over all attempts. */
+/* Totals of this process: a resumed run counts anew (the journal has the whole history). */
 typedef struct tt_run_totals {
     int64_t published, trips, retries, rollbacks, skips, checkpoints, checkpoint_failures;
     double policy_seconds, step_seconds;
