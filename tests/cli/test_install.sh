@@ -34,7 +34,7 @@ for object in "$prefix/bin/trimtab" "$prefix"/lib/*/libtrimtab*.so "$prefix"/lib
     fi
 done
 
-"$cmake" -S "$source/tests/cli/external" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" \
+"$cmake" -G Ninja -S "$source/tests/cli/external" -B "$scratch/cmake" -DCMAKE_PREFIX_PATH="$prefix" \
     -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$flags" >"$scratch/log" 2>&1 &&
     "$cmake" --build "$scratch/cmake" >>"$scratch/log" 2>&1 || { cat "$scratch/log" >&2; exit 1; }
 expect "slots 2" "$("$scratch/cmake/job")"
