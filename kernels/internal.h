@@ -13,12 +13,11 @@
 #define TT_SUM_ROUND 1024
 /* Scratch of one thread: the packed operands of a 512-cube tile, or attention's blocks. */
 #define TT_SCRATCH_BYTES ((size_t)2304 << 10)
-/* The widest head that the blocked attention has scratch for. */
 /* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
 #define TT_STREAM_BYTES ((size_t)8 << 20)
 
 typedef struct tt_partial {
-    double a, b;
+    double squares;
     uint64_t count;
 } tt_partial;
 

@@ -90,7 +90,6 @@ tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_opt
         /* Tensor by tensor, so that the sums do not depend on how the operation adds to them. */
         verdict->nonfinite += own.nonfinite;
         verdict->update_squares += own.update_squares;
-        verdict->param_squares += own.param_squares;
     }
     return TT_OK;
 }

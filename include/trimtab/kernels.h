@@ -167,7 +167,6 @@ typedef struct tt_softmax_xent_args {
 typedef struct tt_tensor_stats {
     double sum_squares; /* float64, fixed order: the same for every thread count */
     uint64_t nonfinite; /* NaN and infinite elements */
-    double sum;         /* float64, in order */
 } tt_tensor_stats;
 
 typedef struct tt_stats_args {
@@ -189,7 +188,6 @@ typedef struct tt_step_scalars {
 typedef struct tt_verdict {
     uint64_t nonfinite;    /* in parameters and moments of the next slot */
     double update_squares; /* sum of (p' - p)^2, fixed order */
-    double param_squares;  /* sum of p'^2, fixed order */
 } tt_verdict;
 
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay): reads p, m, v, g of n elements, writes the
@@ -204,7 +202,7 @@ typedef struct tt_adamw_args {
     tt_verdict *verdict;
 } tt_adamw_args;
 
-/* kernels/ops.def: one row per operation. */
+/* kernels_ops.def: one row per operation. */
 typedef enum tt_op {
 #define TT_OP(id, name, args) TT_OP_##id,
 #include "kernels_ops.def"

@@ -17,7 +17,7 @@ typedef tt_partial (*block_fn)(const void *body, int64_t begin, int64_t end);
 
 static tt_partial sum_blocks(const tt_exec *exec, int64_t n, block_fn run, const void *body)
 {
-    tt_partial total = {0, 0, 0};
+    tt_partial total = {0, 0};
     for (int64_t round = 0; round < n; round += (int64_t)TT_SUM_ROUND * TT_SUM_BLOCK) {
         int64_t left = (n - round + TT_SUM_BLOCK - 1) / TT_SUM_BLOCK;
         int64_t blocks = tt_min64(TT_SUM_ROUND, left);
@@ -28,8 +28,7 @@ static tt_partial sum_blocks(const tt_exec *exec, int64_t n, block_fn run, const
             exec->partials[block] = run(body, begin, tt_min64(n, begin + TT_SUM_BLOCK));
         }
         for (int64_t block = 0; block < blocks; block++) {
-            total.a += exec->partials[block].a;
-            total.b += exec->partials[block].b;
+            total.squares += exec->partials[block].squares;
             total.count += exec->partials[block].count;
         }
     }
@@ -47,7 +46,7 @@ TT_INLINE uint64_t count_lanes(tt_vi mask)
 static tt_partial stats_block(const void *body, int64_t begin, int64_t end)
 {
     const float *x = body;
-    tt_vd squares_low = {0}, squares_high = {0}, sum_low = {0}, sum_high = {0};
+    tt_vd squares_low = {0}, squares_high = {0};
     tt_vi nonfinite = {0};
     for (int64_t i = begin; i < end; i += TT_LANES) {
         int64_t here = tt_min64(TT_LANES, end - i);
@@ -56,18 +55,15 @@ static tt_partial stats_block(const void *body, int64_t begin, int64_t end)
         nonfinite += tt_vnonfinite(v);
         squares_low += low * low;
         squares_high += high * high;
-        sum_low += low;
-        sum_high += high;
     }
-    return (tt_partial){tt_vsum_double(squares_low + squares_high),
-                        tt_vsum_double(sum_low + sum_high), count_lanes(nonfinite)};
+    return (tt_partial){tt_vsum_double(squares_low + squares_high), count_lanes(nonfinite)};
 }
 
 tt_status TT_BLOCKED(tt_stats_f32)(const tt_exec *exec, const void *args)
 {
     const tt_stats_args *g = args;
     tt_partial total = sum_blocks(exec, g->n, stats_block, g->x);
-    *g->out = (tt_tensor_stats){total.a, total.count, total.b};
+    *g->out = (tt_tensor_stats){total.squares, total.count};
     return TT_OK;
 }
 
@@ -94,7 +90,7 @@ TT_INLINE adamw_lanes adamw_step(const adamw_body *body, adamw_lanes old, tt_vf 
 }
 
 typedef struct adamw_sums {
-    tt_vd update_low, update_high, param_low, param_high;
+    tt_vd update_low, update_high;
     tt_vi nonfinite;
 } adamw_sums;
 
@@ -104,10 +100,6 @@ TT_INLINE void adamw_count(adamw_sums *sums, adamw_lanes old, adamw_lanes next)
     tt_vd low = tt_vwiden_low(change), high = tt_vwiden_high(change);
     sums->update_low += low * low;
     sums->update_high += high * high;
-    low = tt_vwiden_low(next.p);
-    high = tt_vwiden_high(next.p);
-    sums->param_low += low * low;
-    sums->param_high += high * high;
     sums->nonfinite += tt_vnonfinite(next.p) + tt_vnonfinite(next.m) + tt_vnonfinite(next.v);
 }
 
@@ -127,7 +119,7 @@ TT_INLINE void adamw_tail(const adamw_body *body, int64_t i, int64_t here, adamw
 
 TT_INLINE tt_partial adamw_range(const adamw_body *body, int64_t i, int64_t end, bool stream)
 {
-    adamw_sums sums = {{0}, {0}, {0}, {0}, {0}};
+    adamw_sums sums = {{0}, {0}, {0}};
     for (; i + TT_LANES <= end; i += TT_LANES) {
         adamw_lanes old = {tt_vload(body->p + i), tt_vload(body->m + i), tt_vload(body->v + i)};
         adamw_lanes next = adamw_step(body, old, tt_vload(body->g + i));
@@ -147,7 +139,6 @@ TT_INLINE tt_partial adamw_range(const adamw_body *body, int64_t i, int64_t end,
     if (stream)
         tt_vstream_fence();
     return (tt_partial){tt_vsum_double(sums.update_low + sums.update_high),
-                        tt_vsum_double(sums.param_low + sums.param_high),
                         count_lanes(sums.nonfinite)};
 }
 
@@ -189,8 +180,7 @@ tt_status TT_BLOCKED(tt_adamw_f32)(const tt_exec *exec, const void *args)
                        (float)g->weight_decay,
                        streams(exec, g)};
     tt_partial total = sum_blocks(exec, g->n, adamw_block, &body);
-    g->verdict->update_squares += total.a;
-    g->verdict->param_squares += total.b;
+    g->verdict->update_squares += total.squares;
     g->verdict->nonfinite += total.count;
     return TT_OK;
 }

@@ -176,14 +176,12 @@ tt_status kt_run_in(kt_case *c, tt_context *context)
             move_tensor(c, k, context, tensor[k], false);
         if (c->t[k].kind == KT_RESULT && c->op == TT_OP_STATS)
             memcpy(c->t[k].value,
-                   (double[]){results.stats.sum_squares, results.stats.sum,
-                              (double)results.stats.nonfinite},
-                   3 * sizeof(double));
+                   (double[]){results.stats.sum_squares, (double)results.stats.nonfinite},
+                   2 * sizeof(double));
         else if (c->t[k].kind == KT_RESULT)
             memcpy(c->t[k].value,
-                   (double[]){results.verdict.update_squares, results.verdict.param_squares,
-                              (double)results.verdict.nonfinite},
-                   3 * sizeof(double));
+                   (double[]){results.verdict.update_squares, (double)results.verdict.nonfinite},
+                   2 * sizeof(double));
     }
     return TT_OK;
 }

@@ -59,7 +59,7 @@ static void shape_elements(kt_case *c)
     for (int i = 0; i < (c->op == TT_OP_ADAMW ? 3 : c->op == TT_OP_STATS ? 0 : 1); i++)
         add_tensor(c, KT_OUTPUT, n);
     if (c->op == TT_OP_ADAMW || c->op == TT_OP_STATS)
-        add_tensor(c, KT_RESULT, 3);
+        add_tensor(c, KT_RESULT, 2);
 }
 
 void kt_shape(kt_case *c)

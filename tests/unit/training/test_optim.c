@@ -86,7 +86,7 @@ static void a_step_is_adamw(double clip)
         tt_optim_step(b.context, b.model, &o, step, norm, &b.slots[0], &b.slots[1], &verdict));
     double *after = read_reals(&b, b.slots[1].params, b.count);
     const double factor = clip > 0.0 && norm > clip ? clip / norm : 1.0;
-    double moved = 0.0, size = 0.0;
+    double moved = 0.0;
     for (size_t t = 0; t < tt_model_tensor_count(b.model); t++) {
         const tt_param_tensor *tensor = tt_model_tensor(b.model, t);
         for (int64_t i = tensor->offset; i < tensor->offset + tensor->count; i++) {
@@ -97,11 +97,9 @@ static void a_step_is_adamw(double clip)
             double expected = x.p[i] - 0.01 * (m / (sqrt(v) + 1e-3) + decay * x.p[i]);
             assert_true(fabs(after[i] - expected) < 1e-13);
             moved += (expected - x.p[i]) * (expected - x.p[i]);
-            size += expected * expected;
         }
     }
     assert_true(fabs(verdict.update_squares - moved) < 1e-11 * moved);
-    assert_true(fabs(verdict.param_squares - size) < 1e-12 * size);
     assert_int_equal(verdict.nonfinite, 0);
     free(after);
     unplant(&x);
