@@ -130,7 +130,8 @@ static tt_status write_checkpoint(void *user)
     }
     if (!status) {
         const char *spare[] = {job->name, NULL};
-        job->unpruned = tt_store_prune(o->folder.checkpoints, o->checkpoint_keep, spare, o->files);
+        job->unpruned = tt_store_prune(o->folder.checkpoints, TT_CHECKPOINT_FORM, o->checkpoint_keep,
+                                       spare, o->files);
         snprintf(job->message, sizeof job->message, "%s", job->unpruned ? tt_error_message() : "");
     }
     return status;

@@ -20,6 +20,9 @@ enum {
     TT_MAX_ATTEMPTS = 1000000000,
 };
 
+/* The names of a run's checkpoints. */
+#define TT_CHECKPOINT_FORM "step-##########.h5"
+
 /* Steps and positions of files beyond this are refused: sums of them must not overflow. */
 #define TT_MAX_STEP ((int64_t)1 << 53)
 

@@ -214,7 +214,7 @@ tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_confi
     if (strcmp(how, "auto") == 0) {
         char folder[TT_PATH_BYTES];
         snprintf(folder, sizeof folder, "%.*s/checkpoints", TT_PATH_BYTES - 32, run_directory);
-        status = tt_store_newest(folder, log, out->path, sizeof out->path);
+        status = tt_store_newest(folder, TT_CHECKPOINT_FORM, log, out->path, sizeof out->path);
         if (status == TT_ENOTFOUND && holds_containers(folder)) {
             /* Days of training must not begin again by themselves. */
             return tt_fail(TT_ECORRUPT,

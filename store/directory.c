@@ -21,16 +21,34 @@ typedef struct listing {
     size_t capacity;
 } listing;
 
-static bool is_container_name(const char *name)
+/* `#` stands for a digit, everything else for itself. */
+static bool has_form(const char *name, const char *form, size_t length)
 {
-    size_t length = strlen(name), suffix = strlen(TT_STORE_SUFFIX);
-    return name[0] != '.' && length > suffix &&
-           strcmp(name + length - suffix, TT_STORE_SUFFIX) == 0;
+    for (size_t i = 0; i < length; i++) {
+        bool digit = name[i] >= '0' && name[i] <= '9';
+        if (form[i] == '#' ? !digit : name[i] != form[i])
+            return false;
+    }
+    return true;
 }
 
-static bool is_temporary_name(const char *name)
+static bool is_container_name(const char *name, const char *form)
 {
-    return tt_store_temp_owner(name) > 0;
+    size_t length = strlen(form);
+    return strlen(name) == length && has_form(name, form, length);
+}
+
+/* Of a container of that form, or of the link. */
+static bool is_temporary_name(const char *name, const char *form)
+{
+    if (tt_store_temp_owner(name) <= 0)
+        return false;
+    const char *inner = name + 1;
+    size_t length = strlen(form);
+    bool container = strlen(inner) > length && has_form(inner, form, length) &&
+                     strncmp(inner + length, TT_STORE_TEMP_MARK, strlen(TT_STORE_TEMP_MARK)) == 0;
+    static const char link[] = TT_STORE_LATEST TT_STORE_TEMP_MARK;
+    return container || strncmp(inner, link, sizeof link - 1) == 0;
 }
 
 static tt_status listing_add(listing *list, const char *name)
@@ -58,7 +76,8 @@ static void listing_clear(listing *list)
     *list = (listing){0};
 }
 
-static tt_status listing_read(listing *list, const char *directory, bool (*wanted)(const char *))
+static tt_status listing_read(listing *list, const char *directory, const char *form,
+                              bool (*wanted)(const char *name, const char *form))
 {
     tt_status status = TT_OK;
     DIR *stream = opendir(directory);
@@ -72,7 +91,7 @@ static tt_status listing_read(listing *list, const char *directory, bool (*wante
                 status = tt_fail_errno(errno, "cannot list directory '%s'", directory);
             break;
         }
-        if (!wanted(item->d_name))
+        if (!wanted(item->d_name, form))
             continue;
         status = listing_add(list, item->d_name);
         if (status != TT_OK)
@@ -122,13 +141,13 @@ static void pass_over(const tt_log_sink *log)
     tt_log(log, TT_LOG_WARN, "passed over: %s", tt_error_message());
 }
 
-tt_status tt_store_newest(const char *directory, const tt_log_sink *log, char *path,
-                          size_t capacity)
+tt_status tt_store_newest(const char *directory, const char *form, const tt_log_sink *log,
+                          char *path, size_t capacity)
 {
     listing list = {0};
-    if (!directory || !path || capacity == 0)
-        return tt_fail(TT_EINVAL, "tt_store_newest: directory and path must be given");
-    tt_status status = listing_read(&list, directory, is_container_name);
+    if (!directory || !form || !path || capacity == 0)
+        return tt_fail(TT_EINVAL, "tt_store_newest: directory, form and path must be given");
+    tt_status status = listing_read(&list, directory, form, is_container_name);
     if (status != TT_OK)
         goto out;
     /* Headers are cheap: they give the order in which whole files are worth checking. */
@@ -219,18 +238,19 @@ static tt_status remove_container(const tt_file_ops *ops, const char *directory,
     return status;
 }
 
-tt_status tt_store_prune(const char *directory, int keep, const char *const *spare,
-                         const tt_file_ops *ops)
+tt_status tt_store_prune(const char *directory, const char *form, int keep,
+                         const char *const *spare, const tt_file_ops *ops)
 {
     listing containers = {0}, temporaries = {0};
     char latest[NAME_MAX + 1];
-    if (!directory || keep < 1)
-        return tt_fail(TT_EINVAL, "tt_store_prune: directory must be given, and keep at least 1");
+    if (!directory || !form || keep < 1)
+        return tt_fail(TT_EINVAL,
+                       "tt_store_prune: directory and form must be given, and keep at least 1");
     if (!ops)
         ops = tt_file_ops_posix();
-    tt_status status = listing_read(&containers, directory, is_container_name);
+    tt_status status = listing_read(&containers, directory, form, is_container_name);
     if (status == TT_OK)
-        status = listing_read(&temporaries, directory, is_temporary_name);
+        status = listing_read(&temporaries, directory, form, is_temporary_name);
     if (status != TT_OK)
         goto out;
     read_latest(directory, latest);

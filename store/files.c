@@ -174,13 +174,14 @@ char *tt_store_join(const char *directory, const char *name)
 char *tt_store_temp_path(const char *directory, const char *name)
 {
     char *path = NULL;
-    int length = asprintf(&path, "%s/.%s.tmp.%lld", directory, name, (long long)getpid());
+    int length =
+        asprintf(&path, "%s/.%s" TT_STORE_TEMP_MARK "%lld", directory, name, (long long)getpid());
     return length < 0 ? NULL : path;
 }
 
 int64_t tt_store_temp_owner(const char *name)
 {
-    static const char mark[] = ".tmp.";
+    static const char mark[] = TT_STORE_TEMP_MARK;
     if (name[0] != '.')
         return 0;
     const char *at = NULL;

@@ -11,6 +11,7 @@
 
 #define TT_STORE_SUFFIX        ".h5"
 #define TT_STORE_LATEST        "latest"
+#define TT_STORE_TEMP_MARK     ".tmp."
 #define TT_STORE_MAX_FILE_NAME 200 /* leaves room in NAME_MAX for what a temporary adds */
 
 /* "<directory>/<name>", to be freed; NULL without memory. */

@@ -143,16 +143,19 @@ TT_API tt_status tt_store_read_text(const tt_store *store, const char *path, tt_
 
 /* ---- 4. a directory of containers --------------------------------------------------------- */
 
-/* The newest container ("*.h5", by step in the header, then by name) that verifies, into `path`.
- * Files that do not verify are passed over, each with a warning to `log`. TT_ENOTFOUND when there
- * is none. */
-TT_API tt_status tt_store_newest(const char *directory, const tt_log_sink *log, char *path,
-                                 size_t capacity);
+/* `form` says which names in the directory are the caller's containers: `#` stands for a digit,
+ * everything else for itself ("step-##########.h5"). Other files, such as a copy that someone made
+ * of a container, belong to someone else: they are neither considered nor counted nor removed. */
+
+/* The newest container (by step in the header, then by name) that verifies, into `path`. Files that
+ * do not verify are passed over, each with a warning to `log`. TT_ENOTFOUND when there is none. */
+TT_API tt_status tt_store_newest(const char *directory, const char *form, const tt_log_sink *log,
+                                 char *path, size_t capacity);
 /* Removes all but the `keep` (>= 1) newest containers by file name, never the one that `latest`
- * names nor one named in `spare` (NULL-terminated list of file names, may be NULL), and temporaries
- * of dead writers. */
-TT_API tt_status tt_store_prune(const char *directory, int keep, const char *const *spare,
-                                const tt_file_ops *ops);
+ * names nor one named in `spare` (NULL-terminated list of file names, may be NULL); also what dead
+ * writers left of containers of that form and of `latest`. */
+TT_API tt_status tt_store_prune(const char *directory, const char *form, int keep,
+                                const char *const *spare, const tt_file_ops *ops);
 
 #ifdef __cplusplus
 }

@@ -9,6 +9,8 @@
 
 enum { SAVES = 80, REPLACES = 200 };
 
+#define FORM "step-####.h5"
+
 typedef struct shared {
     const char *directory;
     bool finished;
@@ -31,7 +33,7 @@ static void *save_many(void *user)
     for (int i = 1; i <= SAVES; i++) {
         snprintf(name, sizeof name, "step-%04d.h5", i);
         count_failure(at, sample_save(at->directory, name, i, NULL) == TT_OK);
-        count_failure(at, tt_store_prune(at->directory, SAVES, NULL, NULL) == TT_OK);
+        count_failure(at, tt_store_prune(at->directory, FORM, SAVES, NULL, NULL) == TT_OK);
     }
     __atomic_store_n(&at->finished, true, __ATOMIC_SEQ_CST);
     return NULL;
@@ -44,7 +46,7 @@ static void *open_many(void *user)
     while (!__atomic_load_n(&at->finished, __ATOMIC_SEQ_CST)) {
         tt_store *store = NULL;
         int64_t cursor = -1;
-        tt_status status = tt_store_newest(at->directory, NULL, path, sizeof path);
+        tt_status status = tt_store_newest(at->directory, FORM, NULL, path, sizeof path);
         if (status == TT_ENOTFOUND)
             continue; /* none yet */
         if (status == TT_OK)
@@ -66,7 +68,7 @@ static void *replace_many(void *user)
     for (int i = 0; i < REPLACES; i++) {
         memset(text, 'a' + i % 26, sizeof text);
         count_failure(at, tt_file_replace(NULL, path, text, sizeof text) == TT_OK);
-        count_failure(at, tt_store_prune(at->directory, SAVES, NULL, NULL) == TT_OK);
+        count_failure(at, tt_store_prune(at->directory, FORM, SAVES, NULL, NULL) == TT_OK);
     }
     return NULL;
 }

@@ -45,37 +45,38 @@ static void test_newest_goes_by_step_and_verifies(void **state)
     char path[PATH_MAX];
     lines seen = {0};
     const tt_log_sink log = {note_line, &seen};
-    assert_int_equal(tt_store_newest(*state, &log, path, sizeof path), TT_ENOTFOUND);
+    assert_int_equal(tt_store_newest(*state, "c-#.h5", &log, path, sizeof path), TT_ENOTFOUND);
     assert_string_equal(path, "");
-    assert_ok(sample_save(*state, "z.h5", 10, NULL));
-    assert_ok(sample_save(*state, "a.h5", 30, NULL));
-    assert_ok(sample_save(*state, "m.h5", 20, NULL));
-    assert_ok(tt_store_newest(*state, &log, path, sizeof path));
-    assert_string_equal(base_name(path), "a.h5");
+    assert_ok(sample_save(*state, "c-7.h5", 10, NULL));
+    assert_ok(sample_save(*state, "c-1.h5", 30, NULL));
+    assert_ok(sample_save(*state, "c-4.h5", 20, NULL));
+    assert_ok(tt_store_newest(*state, "c-#.h5", &log, path, sizeof path));
+    assert_string_equal(base_name(path), "c-1.h5");
     assert_int_equal(seen.count, 0);
 
-    damage(scratch_path(*state, "a.h5"), 5000); /* payload */
-    assert_ok(tt_store_newest(*state, &log, path, sizeof path));
-    assert_string_equal(base_name(path), "m.h5");
+    damage(scratch_path(*state, "c-1.h5"), 5000); /* payload */
+    assert_ok(tt_store_newest(*state, "c-#.h5", &log, path, sizeof path));
+    assert_string_equal(base_name(path), "c-4.h5");
     assert_int_equal(seen.count, 1);
-    assert_non_null(strstr(seen.last, "a.h5"));
+    assert_non_null(strstr(seen.last, "c-1.h5"));
     assert_non_null(strstr(seen.last, "payload digest"));
 
-    damage(scratch_path(*state, "m.h5"), 3); /* header */
-    write_file(scratch_path(*state, "short.h5"), "x", 1);
+    damage(scratch_path(*state, "c-4.h5"), 3); /* header */
+    write_file(scratch_path(*state, "c-9.h5"), "x", 1);
     write_file(scratch_path(*state, "notes.txt"), "x", 1); /* none of ours: not a word */
     seen.count = 0;
-    assert_ok(tt_store_newest(*state, &log, path, sizeof path));
-    assert_string_equal(base_name(path), "z.h5");
+    assert_ok(tt_store_newest(*state, "c-#.h5", &log, path, sizeof path));
+    assert_string_equal(base_name(path), "c-7.h5");
     assert_int_equal(seen.count, 3);
 
-    damage(scratch_path(*state, "z.h5"), 6000);
-    assert_int_equal(tt_store_newest(*state, NULL, path, sizeof path), TT_ENOTFOUND);
-    assert_int_equal(tt_store_newest(scratch_path(*state, "none"), NULL, path, sizeof path),
-                     TT_ENOTFOUND);
+    damage(scratch_path(*state, "c-7.h5"), 6000);
+    assert_int_equal(tt_store_newest(*state, "c-#.h5", NULL, path, sizeof path), TT_ENOTFOUND);
+    assert_int_equal(
+        tt_store_newest(scratch_path(*state, "none"), "c-#.h5", NULL, path, sizeof path),
+        TT_ENOTFOUND);
     char small[8];
-    assert_ok(sample_save(*state, "z.h5", 10, NULL));
-    assert_int_equal(tt_store_newest(*state, NULL, small, sizeof small), TT_EINVAL);
+    assert_ok(sample_save(*state, "c-7.h5", 10, NULL));
+    assert_int_equal(tt_store_newest(*state, "c-#.h5", NULL, small, sizeof small), TT_EINVAL);
 }
 
 /* ---- prune -------------------------------------------------------------------------------- */
@@ -94,13 +95,13 @@ static void test_prune_keeps_what_it_should(void **state)
         assert_ok(sample_save(*state, name, i, NULL));
     }
     write_file(scratch_path(*state, "notes.txt"), "x", 1);
-    assert_int_equal(tt_store_prune(*state, 0, NULL, NULL), TT_EINVAL);
-    assert_ok(tt_store_prune(*state, 100, NULL, NULL));
+    assert_int_equal(tt_store_prune(*state, "step-#.h5", 0, NULL, NULL), TT_EINVAL);
+    assert_ok(tt_store_prune(*state, "step-#.h5", 100, NULL, NULL));
     assert_int_equal(scratch_count(*state, ".h5"), 6);
     /* `latest` after a rollback names an old one. */
     unlink(scratch_path(*state, "latest"));
     assert_int_equal(symlink("step-3.h5", scratch_path(*state, "latest")), 0);
-    assert_ok(tt_store_prune(*state, 2, spare, NULL));
+    assert_ok(tt_store_prune(*state, "step-#.h5", 2, spare, NULL));
     assert_false(exists(*state, "step-1.h5"));
     assert_true(exists(*state, "step-2.h5"));
     assert_true(exists(*state, "step-3.h5"));
@@ -108,6 +109,40 @@ static void test_prune_keeps_what_it_should(void **state)
     assert_true(exists(*state, "step-5.h5"));
     assert_true(exists(*state, "step-6.h5"));
     assert_true(exists(*state, "notes.txt"));
+}
+
+/* Copies that a user keeps beside the containers are neither counted nor removed, nor resumed from.
+ */
+static void test_other_files_are_left_alone(void **state)
+{
+    static const char *const own[] = {"best.h5", "step-5-copy.h5", "step-10.h5", "step-x.h5",
+                                      "z.h5"};
+    char path[PATH_MAX];
+    lines seen = {0};
+    const tt_log_sink log = {note_line, &seen};
+    assert_ok(sample_save(*state, "best.h5", 99, NULL));
+    assert_int_equal(tt_store_newest(*state, "step-#.h5", &log, path, sizeof path), TT_ENOTFOUND);
+    for (size_t i = 1; i < sizeof own / sizeof *own; i++)
+        write_file(scratch_path(*state, own[i]), "x", 1);
+    for (int i = 1; i <= 4; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "step-%d.h5", i);
+        assert_ok(sample_save(*state, name, i, NULL));
+    }
+    assert_ok(tt_store_prune(*state, "step-#.h5", 3, NULL, NULL));
+    assert_false(exists(*state, "step-1.h5"));
+    for (int i = 2; i <= 4; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "step-%d.h5", i);
+        assert_true(exists(*state, name));
+    }
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        assert_true(exists(*state, own[i]));
+    assert_ok(tt_store_newest(*state, "step-#.h5", &log, path, sizeof path));
+    assert_string_equal(base_name(path), "step-4.h5");
+    assert_int_equal(seen.count, 0);
+    assert_int_equal(tt_store_prune(*state, NULL, 3, NULL, NULL), TT_EINVAL);
+    assert_int_equal(tt_store_newest(*state, NULL, NULL, path, sizeof path), TT_EINVAL);
 }
 
 static int refuse_unlink(void *user, const char *path)
@@ -129,7 +164,7 @@ static void test_prune_reports_failures(void **state)
         snprintf(name, sizeof name, "step-%d.h5", i);
         assert_ok(sample_save(*state, name, i, NULL));
     }
-    assert_int_equal(tt_store_prune(*state, 1, NULL, &ops), TT_EIO);
+    assert_int_equal(tt_store_prune(*state, "step-#.h5", 1, NULL, &ops), TT_EIO);
     assert_message("step-3.h5"); /* the first, though all were tried */
     assert_int_equal(calls, 3);
 }
@@ -154,34 +189,36 @@ static void test_prune_removes_dead_temporaries_only(void **state)
 {
     char name[64];
     pid_t dead = dead_process();
-    make_temporary(*state, ".a.h5.tmp.%ld", dead);
-    make_temporary(*state, ".b.h5.tmp.%ld", getpid()); /* of an earlier process with our number */
-    make_temporary(*state, ".c.h5.tmp.%ld", getppid());
-    make_temporary(*state, ".d.h5.tmp.%ldx", dead);
-    make_temporary(*state, "e.h5.tmp.%ld", dead);
+    make_temporary(*state, ".1.h5.tmp.%ld", dead);
+    make_temporary(*state, ".2.h5.tmp.%ld", getpid()); /* of an earlier process with our number */
+    make_temporary(*state, ".3.h5.tmp.%ld", getppid());
+    make_temporary(*state, ".4.h5.tmp.%ldx", dead);
+    make_temporary(*state, "5.h5.tmp.%ld", dead);
     make_temporary(*state, ".tmp.%ld", dead);
+    make_temporary(*state, ".notes.h5.tmp.%ld", dead); /* someone else's */
     snprintf(name, sizeof name, ".latest.tmp.%ld", (long)dead);
-    assert_int_equal(symlink("a.h5", scratch_path(*state, name)), 0);
+    assert_int_equal(symlink("1.h5", scratch_path(*state, name)), 0);
     /* A writer of ours at work. */
     tt_store_writer *writer = NULL;
     const int64_t dims[] = {1};
     const tt_store_write_options options = {
-        .size = sizeof options, .directory = *state, .name = "w.h5", .run_id = "r"};
+        .size = sizeof options, .directory = *state, .name = "6.h5", .run_id = "r"};
     assert_ok(tt_store_writer_create(&options, &writer));
     assert_ok(tt_store_writer_declare(writer, "/x", TT_U8, 1, dims));
     assert_ok(tt_store_writer_put(writer, "/x", 0, "x", 1));
 
-    assert_ok(tt_store_prune(*state, 1, NULL, NULL));
-    assert_int_equal(scratch_count(*state, ".a.h5.tmp."), 0);
-    assert_int_equal(scratch_count(*state, ".b.h5.tmp."), 0);
-    assert_int_equal(scratch_count(*state, ".c.h5.tmp."), 1);
-    assert_int_equal(scratch_count(*state, ".d.h5.tmp."), 1);
-    assert_int_equal(scratch_count(*state, "e.h5.tmp."), 1);
+    assert_ok(tt_store_prune(*state, "#.h5", 1, NULL, NULL));
+    assert_int_equal(scratch_count(*state, ".1.h5.tmp."), 0);
+    assert_int_equal(scratch_count(*state, ".2.h5.tmp."), 0);
+    assert_int_equal(scratch_count(*state, ".3.h5.tmp."), 1);
+    assert_int_equal(scratch_count(*state, ".4.h5.tmp."), 1);
+    assert_int_equal(scratch_count(*state, "5.h5.tmp."), 1);
     assert_int_equal(scratch_count(*state, ".latest.tmp."), 0);
-    assert_int_equal(scratch_count(*state, ".w.h5.tmp."), 1);
+    assert_int_equal(scratch_count(*state, ".notes.h5.tmp."), 1);
+    assert_int_equal(scratch_count(*state, ".6.h5.tmp."), 1);
     assert_ok(tt_store_writer_commit(writer, NULL));
     tt_store_writer_destroy(writer);
-    assert_ok(tt_store_verify(scratch_path(*state, "w.h5"), NULL));
+    assert_ok(tt_store_verify(scratch_path(*state, "6.h5"), NULL));
 }
 
 /* A live writer in another process is never disturbed. */
@@ -195,7 +232,7 @@ static void test_prune_leaves_live_writers(void **state)
         tt_store_writer *writer = NULL;
         const int64_t dims[] = {1};
         const tt_store_write_options options = {
-            .size = sizeof options, .directory = *state, .name = "w.h5", .run_id = "r"};
+            .size = sizeof options, .directory = *state, .name = "6.h5", .run_id = "r"};
         bool good = tt_store_writer_create(&options, &writer) == TT_OK &&
                     tt_store_writer_declare(writer, "/x", TT_U8, 1, dims) == TT_OK &&
                     tt_store_writer_put(writer, "/x", 0, "x", 1) == TT_OK &&
@@ -205,12 +242,12 @@ static void test_prune_leaves_live_writers(void **state)
         _exit(1);
     }
     assert_int_equal(read(ends[0], &byte, 1), 1);
-    assert_ok(tt_store_prune(*state, 1, NULL, NULL));
-    assert_int_equal(scratch_count(*state, ".w.h5.tmp."), 1);
+    assert_ok(tt_store_prune(*state, "#.h5", 1, NULL, NULL));
+    assert_int_equal(scratch_count(*state, ".6.h5.tmp."), 1);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    assert_ok(tt_store_prune(*state, 1, NULL, NULL));
-    assert_int_equal(scratch_count(*state, ".w.h5.tmp."), 0);
+    assert_ok(tt_store_prune(*state, "#.h5", 1, NULL, NULL));
+    assert_int_equal(scratch_count(*state, ".6.h5.tmp."), 0);
     close(ends[0]);
     close(ends[1]);
 }
@@ -278,13 +315,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
     const struct CMUnitTest tests[] = {
-        TEST(test_newest_goes_by_step_and_verifies),
-        TEST(test_prune_keeps_what_it_should),
-        TEST(test_prune_reports_failures),
-        TEST(test_prune_removes_dead_temporaries_only),
-        TEST(test_prune_leaves_live_writers),
-        TEST(test_a_save_replaces_a_dead_temporary),
-        TEST(test_file_replace),
+        TEST(test_newest_goes_by_step_and_verifies),    TEST(test_prune_keeps_what_it_should),
+        TEST(test_other_files_are_left_alone),          TEST(test_prune_reports_failures),
+        TEST(test_prune_removes_dead_temporaries_only), TEST(test_prune_leaves_live_writers),
+        TEST(test_a_save_replaces_a_dead_temporary),    TEST(test_file_replace),
     };
     return cmocka_run_group_tests_name("store: directory", tests, NULL, NULL);
 }

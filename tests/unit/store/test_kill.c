@@ -65,7 +65,7 @@ static int64_t check_state(const char *directory)
 {
     char path[PATH_MAX];
     tt_store_header header;
-    assert_ok(tt_store_newest(directory, NULL, path, sizeof path));
+    assert_ok(tt_store_newest(directory, "step-#.h5", NULL, path, sizeof path));
     assert_ok(tt_store_verify(path, &header));
     assert_in_range(header.step, 1, 2);
     sample_check(path, header.step);
@@ -78,7 +78,7 @@ static void kill_everywhere(const char *directory, const char *name)
     int stops = 0, old = 0;
     for (bool killed = true; killed; stops++) {
         scratch_empty(directory);
-        assert_ok(sample_save(directory, "old.h5", 1, NULL));
+        assert_ok(sample_save(directory, "step-1.h5", 1, NULL));
         killed = save_and_kill(directory, name, 2, stops);
         int64_t step = check_state(directory);
         old += step == 1;
@@ -86,7 +86,7 @@ static void kill_everywhere(const char *directory, const char *name)
          */
         assert_ok(sample_save(directory, name, 3, NULL));
         assert_ok(tt_store_verify(scratch_path(directory, "latest"), NULL));
-        assert_ok(tt_store_prune(directory, 5, NULL, NULL));
+        assert_ok(tt_store_prune(directory, "step-#.h5", 5, NULL, NULL));
         assert_int_equal(scratch_count(directory, ".tmp."), 0);
     }
     print_message("killed at %d stops: %d left the old state, %d the new\n", stops - 1, old,
@@ -100,7 +100,7 @@ static void test_killed_saving_a_new_one(void **state)
         print_message("ptrace is not permitted here\n");
         skip();
     }
-    kill_everywhere(*state, "new.h5");
+    kill_everywhere(*state, "step-2.h5");
 }
 
 static void test_killed_replacing_one(void **state)
@@ -109,7 +109,7 @@ static void test_killed_replacing_one(void **state)
         print_message("ptrace is not permitted here\n");
         skip();
     }
-    kill_everywhere(*state, "old.h5");
+    kill_everywhere(*state, "step-1.h5");
 }
 
 int main(void)
