@@ -86,23 +86,19 @@ static void finish(writer *w)
 /* ---- asking ---- */
 
 /* Model and sampling as the checkpoint's run had them. */
-static tt_status load_config(const char *given, char path[CLI_PATH_BYTES], cli_settings *settings)
+static tt_status load_config(const tt_store *store, const char *path, cli_settings *settings)
 {
-    tt_store *store = NULL;
     tt_text yaml;
     tt_text changes;
     tt_text_init(&yaml);
     tt_text_init(&changes);
-    tt_status status = cli_checkpoint_open(given, path, &store);
-    if (!status) {
-        status = tt_store_read_text(store, "/meta/config.yaml", &yaml);
-    }
-    tt_store_close(store);
+    tt_status status = tt_store_read_text(store, "/meta/config.yaml", &yaml);
     if (!status) {
         status = cli_settings_create(settings);
     }
     if (!status) {
-        status = tt_config_resume_from(settings->config, path, yaml.data, yaml.length, &changes);
+        status =
+            tt_config_resume_from(settings->config, path, yaml.data, yaml.length, &changes, NULL);
     }
     tt_text_clear(&yaml);
     tt_text_clear(&changes);
@@ -167,6 +163,7 @@ int cmd_generate(const cli_arguments *arguments)
 {
     char path[CLI_PATH_BYTES];
     cli_settings settings = {0};
+    tt_store *store = NULL;
     tt_generate_options options;
     writer w = {.terminal = isatty(STDOUT_FILENO), .last = '\n'};
     tt_text prompt;
@@ -175,26 +172,31 @@ int cmd_generate(const cli_arguments *arguments)
     int64_t usual = options.max_tokens;
     tt_status status = read_options(arguments, &options);
     if (!status) {
-        status = load_config(arguments->operands[0], path, &settings);
+        status = cli_checkpoint_open(arguments->operands[0], path, &store);
+    }
+    if (!status) {
+        status = load_config(store, path, &settings);
     }
     if (!status && cli_given(arguments, CLI_PROMPT)) {
         status = read_prompt(arguments->values[CLI_PROMPT], &prompt);
     }
     if (!status) {
         fill_from_config(settings.config, usual, &options);
-        options.checkpoint = path;
+        options.store = store;
+        options.name = path;
         options.prompt = prompt.data;
         options.prompt_bytes = prompt.length;
         options.emit = emit;
         options.user = &w;
-        /* As the trainer has it: text is read as bytes, and that takes 256 tokens. */
-        w.bytes = tt_config_int(settings.config, "model.vocab") == 256;
+        /* As the trainer has it: text is read as bytes, and takes at most 256 tokens. */
+        w.bytes = tt_config_int(settings.config, "model.vocab") <= 256;
         status = tt_generate_from_checkpoint(&options);
     }
     if (w.count > 0) {
         finish(&w);
     }
     tt_text_clear(&prompt);
+    tt_store_close(store);
     cli_settings_clear(&settings);
     return w.failed ? 0 : cli_report(status); /* main reports the failed output */
 }

@@ -130,11 +130,19 @@ static tt_status write_checkpoint(void *user)
     }
     if (!status) {
         const char *spare[] = {job->name, NULL};
-        job->unpruned = tt_store_prune(o->folder.checkpoints, TT_CHECKPOINT_FORM, o->checkpoint_keep,
-                                       spare, o->files);
+        job->unpruned = tt_store_prune(o->folder.checkpoints, TT_CHECKPOINT_FORM,
+                                       o->checkpoint_keep, spare, o->files);
         snprintf(job->message, sizeof job->message, "%s", job->unpruned ? tt_error_message() : "");
     }
     return status;
+}
+
+static void note_failure(tt_orchestrator *o)
+{
+    o->totals.checkpoint_failures++;
+    tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:o}", "attempt", o->attempt, "event",
+                                        "checkpoint_failed", "step", (json_int_t)o->job.step, "why",
+                                        tt_json_text(tt_error_message())));
 }
 
 static void checkpoint_done(tt_orchestrator *o, tt_status status)
@@ -145,10 +153,7 @@ static void checkpoint_done(tt_orchestrator *o, tt_status status)
     job->active = false;
     o->slots.slot[job->slot].pinned = false;
     if (status) {
-        o->totals.checkpoint_failures++;
-        tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:o}", "attempt", o->attempt, "event",
-                                            "checkpoint_failed", "step", (json_int_t)job->step,
-                                            "why", tt_json_text(tt_error_message())));
+        note_failure(o);
         return;
     }
     o->totals.checkpoints++;
@@ -233,7 +238,7 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
     }
     status = prepare_job(o);
     if (status) {
-        o->totals.checkpoint_failures++;
+        note_failure(o);
     } else {
         o->job.active = true;
         o->slots.slot[o->job.slot].pinned = true;
@@ -341,14 +346,13 @@ static tt_status load_tensor(tt_orchestrator *o, const tt_store *store, const ch
     return status;
 }
 
-tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning)
+static tt_status load_from(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
+                           tt_slot *meaning)
 {
-    tt_store *store = NULL;
     tt_text state;
     tt_text_init(&state);
     unsigned char *staging = malloc(STAGING_BYTES);
-    tt_status status = staging ? tt_store_open(path, &store)
-                               : tt_fail(TT_ENOMEM, "no memory for a staging buffer");
+    tt_status status = staging ? TT_OK : tt_fail(TT_ENOMEM, "no memory for a staging buffer");
     if (!status) {
         status = tt_store_read_text(store, "/meta/state.json", &state);
     }
@@ -374,8 +378,22 @@ tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_
         o->saved_step = meaning->step;
         snprintf(o->latest, sizeof o->latest, "%s", path);
     }
-    tt_store_close(store);
     tt_text_clear(&state);
     free(staging);
+    return status;
+}
+
+tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
+                             tt_slot *meaning)
+{
+    if (store) {
+        return load_from(o, path, store, slot, meaning);
+    }
+    tt_store *opened = NULL;
+    tt_status status = tt_store_open(path, &opened);
+    if (!status) {
+        status = load_from(o, path, opened, slot, meaning);
+    }
+    tt_store_close(opened);
     return status;
 }

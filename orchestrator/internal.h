@@ -64,6 +64,7 @@ struct tt_orchestrator {
     bool resuming;
     bool started;
     char resume_path[TT_PATH_BYTES];
+    const tt_store *resume_store; /* borrowed until the start is over */
     char *resume_changes;
     char run_id[40];
     char started_at[24];
@@ -106,13 +107,18 @@ struct tt_orchestrator {
     char latest[TT_PATH_BYTES];
     char parent_sha256[TT_SHA256_HEX];
 
+    double held_out_loss; /* NaN: never reported */
     tt_step_record records[TT_RECORD_RING];
     uint64_t record_count;
     tt_run_totals totals;
 };
 
 /* runfolder.c */
-tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming);
+/* `lock`: of this folder, if the caller has it already, else -1; taken over. */
+tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming, int lock);
+/* Locks an existing folder; *fd is -1 if there is none. */
+tt_status tt_folder_lock(const char *path, int *fd);
+bool tt_folder_holds_checkpoints(const char *checkpoints);
 void tt_folder_close(tt_folder *folder);
 
 /* events.c: the journal and the metrics stream */
@@ -146,8 +152,10 @@ bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT
 /* Moves checkpoints of later steps than `step` out of the way: they are damaged, or of a future
  * that this run does not continue. `*found`: there were some. */
 tt_status tt_checkpoint_set_aside(const tt_orchestrator *o, int64_t step, bool *found);
-/* Fills `slot` from the file. The slot's old meaning is lost once a tensor has been written; with
- * one slot the run is then dirty until a load succeeds. */
-tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning);
+/* Fills `slot` from the file (`store`: if it is open already, else NULL). The slot's old meaning is
+ * lost once a tensor has been written; with one slot the run is then dirty until a load succeeds.
+ */
+tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
+                             tt_slot *meaning);
 
 #endif

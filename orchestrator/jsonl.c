@@ -54,11 +54,11 @@ static tt_status complete_length(const tt_file_ops *ops, int fd, const char *pat
     return TT_OK;
 }
 
-tt_status tt_jsonl_open(tt_jsonl *file, const tt_file_ops *ops, const char *path)
+tt_status tt_jsonl_open(tt_jsonl *file, const tt_file_ops *ops, const char *path, bool fresh)
 {
     *file = (tt_jsonl){.ops = ops, .fd = -1};
     snprintf(file->path, sizeof file->path, "%s", path);
-    int fd = ops->open(ops->user, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int fd = ops->open(ops->user, path, O_RDWR | O_CREAT | O_CLOEXEC | (fresh ? O_TRUNC : 0), 0644);
     if (fd < 0) {
         return tt_fail_errno(errno, "cannot open %s", path);
     }

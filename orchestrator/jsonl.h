@@ -11,8 +11,8 @@ typedef struct tt_jsonl {
     char path[4096];
 } tt_jsonl;
 
-/* Opens or makes the file; a last line that was cut by a crash is cut off. */
-tt_status tt_jsonl_open(tt_jsonl *file, const tt_file_ops *ops, const char *path);
+/* Opens or makes the file; a last line that was cut by a crash is cut off. `fresh`: empties it. */
+tt_status tt_jsonl_open(tt_jsonl *file, const tt_file_ops *ops, const char *path, bool fresh);
 void tt_jsonl_close(tt_jsonl *file);
 /* Appends `line` and a line break in one write; `sync` makes it durable before returning. On
  * failure the file is as it was. No allocation for lines of less than 4 KiB. */

@@ -1,13 +1,13 @@
 /* Creating, starting and finishing a run. */
 #include "internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 void tt_orchestrator_options_init(tt_orchestrator_options *options)
 {
@@ -44,23 +44,35 @@ static tt_status new_run_id(char out[40])
     return TT_OK;
 }
 
-static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *options)
+static tt_gate_limits limits_of(const tt_config *config, double initial_loss)
 {
-    const tt_config *config = options->config;
-    o->limits = (tt_gate_limits){
+    tt_gate_limits limits = {
         .loss_min = tt_config_float(config, "gates.loss.min"),
         .loss_max_set = !tt_config_is_auto(config, "gates.loss.max"),
         .gradient_min = tt_config_float(config, "gates.grad_norm.min"),
         .gradient_max_set = !tt_config_is_auto(config, "gates.grad_norm.max"),
-        .initial_loss = options->initial_loss,
-        .warmup_steps = options->warmup_steps,
+        .initial_loss = initial_loss,
     };
-    if (o->limits.loss_max_set) {
-        o->limits.loss_max = tt_config_float(config, "gates.loss.max");
+    if (limits.loss_max_set) {
+        limits.loss_max = tt_config_float(config, "gates.loss.max");
     }
-    if (o->limits.gradient_max_set) {
-        o->limits.gradient_max = tt_config_float(config, "gates.grad_norm.max");
+    if (limits.gradient_max_set) {
+        limits.gradient_max = tt_config_float(config, "gates.grad_norm.max");
     }
+    return limits;
+}
+
+tt_status tt_gates_validate(const tt_config *config, double initial_loss)
+{
+    tt_gate_limits limits = limits_of(config, initial_loss);
+    return tt_gate_limits_check(&limits);
+}
+
+static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *options)
+{
+    const tt_config *config = options->config;
+    o->limits = limits_of(config, options->initial_loss);
+    o->limits.warmup_steps = options->warmup_steps;
     o->checkpoint_every = tt_config_int(config, "checkpoint.every_steps");
     o->checkpoint_keep = (int)tt_config_int(config, "checkpoint.keep");
     tt_slots_init(&o->slots, (int)tt_config_int(config, "snapshot.slots"));
@@ -79,14 +91,19 @@ static tt_status check_limits(const tt_orchestrator *o)
 static tt_status open_files(tt_orchestrator *o, const tt_orchestrator_options *options)
 {
     char path[TT_PATH_BYTES];
-    tt_status status = tt_folder_open(&o->folder, options->run_directory, o->resuming);
+    int lock = -1;
+    if (options->resume) {
+        lock = options->resume->lock;
+        options->resume->lock = -1;
+    }
+    tt_status status = tt_folder_open(&o->folder, options->run_directory, o->resuming, lock);
     if (!status) {
         snprintf(path, sizeof path, "%.*s/decisions.jsonl", TT_PATH_BYTES - 32, o->folder.path);
-        status = tt_jsonl_open(&o->journal, o->files, path);
+        status = tt_jsonl_open(&o->journal, o->files, path, !o->resuming);
     }
     if (!status) {
         snprintf(path, sizeof path, "%.*s/metrics.jsonl", TT_PATH_BYTES - 32, o->folder.path);
-        status = tt_jsonl_open(&o->metrics, o->files, path);
+        status = tt_jsonl_open(&o->metrics, o->files, path, !o->resuming);
     }
     return status;
 }
@@ -115,11 +132,13 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     o->journal.fd = -1;
     o->metrics.fd = -1;
     o->saved_step = -1;
+    o->held_out_loss = NAN;
     o->notes = json_object();
     o->events = json_array();
     tt_format_utc_now(o->started_at);
     if (options->resume) {
         snprintf(o->resume_path, sizeof o->resume_path, "%s", options->resume->path);
+        o->resume_store = options->resume->store;
         o->resume_changes = strdup(options->resume->changes.data);
     }
     read_limits(o, options);
@@ -191,67 +210,79 @@ tt_status tt_orchestrator_note(tt_orchestrator *o, const char *name, const char 
 
 /* ---- resume ---- */
 
-static bool holds_containers(const char *directory)
+/* The newest checkpoint of the folder; "" when the run has none yet. */
+static tt_status find_newest(const char *run_directory, const tt_log_sink *log, char *path,
+                             size_t capacity)
 {
-    DIR *folder = opendir(directory);
-    bool found = false;
-    for (const struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;) {
-        const char *suffix = strrchr(entry->d_name, '.');
-        found = entry->d_name[0] != '.' && suffix && strcmp(suffix, ".h5") == 0;
+    char folder[TT_PATH_BYTES];
+    snprintf(folder, sizeof folder, "%.*s/checkpoints", TT_PATH_BYTES - 32, run_directory);
+    tt_status status = tt_store_newest(folder, TT_CHECKPOINT_FORM, log, path, capacity);
+    if (status == TT_ENOTFOUND && tt_folder_holds_checkpoints(folder)) {
+        /* Days of training must not begin again by themselves. */
+        return tt_fail(TT_ECORRUPT,
+                       "no checkpoint in %s verifies; restore one and resume from its path, or "
+                       "start a new run in another folder",
+                       folder);
     }
-    if (folder) {
-        closedir(folder);
+    if (status == TT_ENOTFOUND) {
+        path[0] = '\0';
+        tt_error_clear();
+        status = TT_OK;
     }
-    return found;
+    return status;
+}
+
+static tt_status take_values(tt_resume *resume, tt_config *config)
+{
+    tt_text yaml;
+    tt_text_init(&yaml);
+    tt_status status = tt_store_open(resume->path, &resume->store);
+    if (!status) {
+        status = tt_store_read_text(resume->store, "/meta/config.yaml", &yaml);
+    }
+    if (!status) {
+        status =
+            tt_config_resume_from(config, resume->path, yaml.data, yaml.length, &resume->changes);
+    }
+    tt_text_clear(&yaml);
+    return status;
 }
 
 tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_config *config,
                             const tt_log_sink *log, tt_resume *out)
 {
-    memset(out, 0, sizeof *out);
-    tt_text_init(&out->changes);
-    tt_status status = TT_OK;
-    if (strcmp(how, "auto") == 0) {
-        char folder[TT_PATH_BYTES];
-        snprintf(folder, sizeof folder, "%.*s/checkpoints", TT_PATH_BYTES - 32, run_directory);
-        status = tt_store_newest(folder, TT_CHECKPOINT_FORM, log, out->path, sizeof out->path);
-        if (status == TT_ENOTFOUND && holds_containers(folder)) {
-            /* Days of training must not begin again by themselves. */
-            return tt_fail(TT_ECORRUPT,
-                           "no checkpoint in %s verifies; restore one and resume from its path, or "
-                           "start a new run in another folder",
-                           folder);
-        }
-        if (status == TT_ENOTFOUND) {
-            out->path[0] = '\0';
-            tt_error_clear();
-            return TT_OK;
-        }
-    } else {
+    tt_resume_init(out);
+    /* First the lock: another process may still be saving what this one is to go on with. */
+    tt_status status = tt_folder_lock(run_directory, &out->lock);
+    if (!status && strcmp(how, "auto") == 0) {
+        status = find_newest(run_directory, log, out->path, sizeof out->path);
+    } else if (!status) {
         snprintf(out->path, sizeof out->path, "%s", how);
     }
-    tt_store *store = NULL;
-    tt_text yaml;
-    tt_text_init(&yaml);
-    if (!status) {
-        status = tt_store_open(out->path, &store);
+    if (!status && out->path[0]) {
+        status = take_values(out, config);
     }
-    if (!status) {
-        status = tt_store_read_text(store, "/meta/config.yaml", &yaml);
-    }
-    if (!status) {
-        status = tt_config_resume_from(config, out->path, yaml.data, yaml.length, &out->changes);
-    }
-    tt_text_clear(&yaml);
-    tt_store_close(store);
     if (status) {
-        tt_text_clear(&out->changes);
+        tt_resume_clear(out);
     }
     return status;
 }
 
+void tt_resume_init(tt_resume *resume)
+{
+    memset(resume, 0, sizeof *resume);
+    resume->lock = -1;
+    tt_text_init(&resume->changes);
+}
+
 void tt_resume_clear(tt_resume *resume)
 {
+    tt_store_close(resume->store);
+    resume->store = NULL;
+    if (resume->lock >= 0) {
+        close(resume->lock);
+        resume->lock = -1;
+    }
     tt_text_clear(&resume->changes);
     resume->path[0] = '\0';
 }
@@ -264,7 +295,7 @@ static tt_status load_state(tt_orchestrator *o)
         status = tt_journal_replay(o);
     }
     if (!status && o->resume_path[0]) {
-        status = tt_checkpoint_load(o, o->resume_path, 0, &meaning);
+        status = tt_checkpoint_load(o, o->resume_path, o->resume_store, 0, &meaning);
         char own[TT_PATH_BYTES];
         int64_t step;
         /* A checkpoint of another folder is a start, not something that this run has saved. */
@@ -337,6 +368,7 @@ tt_status tt_orchestrator_start(tt_orchestrator *o)
     if (!status) {
         status = tt_checkpoint_save(o, false);
     }
+    o->resume_store = NULL;
     o->started = status == TT_OK;
     return status;
 }
@@ -356,11 +388,12 @@ static tt_status write_receipt(tt_orchestrator *o, tt_status outcome, const char
         "checkpoint_failures", (json_int_t)o->totals.checkpoint_failures, "policy_seconds",
         o->totals.policy_seconds, "step_seconds", o->totals.step_seconds);
     json_t *receipt = json_pack(
-        "{s:i, s:s, s:s, s:o, s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o}", "schema", 1, "run_id",
+        "{s:i, s:s, s:s, s:o, s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "schema", 1, "run_id",
         o->run_id, "outcome", tt_status_name(outcome), "message", tt_json_text(message),
         "exit_code", tt_status_exit_code(outcome), "finished", tt_format_utc_now(now), "attempt",
         o->attempt, "steps", (json_int_t)tt_orchestrator_step(o), "last_loss",
-        last && isfinite(last->loss) ? json_real(last->loss) : json_null(), "checkpoint",
+        last && isfinite(last->loss) ? json_real(last->loss) : json_null(), "held_out_loss",
+        isfinite(o->held_out_loss) ? json_real(o->held_out_loss) : json_null(), "checkpoint",
         tt_json_text(o->latest), "this_attempt", totals, "reproducibility",
         tt_reproducibility_record(o));
     char *text = receipt ? json_dumps(receipt, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
@@ -398,7 +431,28 @@ tt_status tt_orchestrator_finish(tt_orchestrator *o, tt_status outcome)
     return outcome ? tt_fail(outcome, "%s", message) : TT_OK;
 }
 
+tt_status tt_orchestrator_checkpoint(tt_orchestrator *o)
+{
+    if (!o->started || o->in_step || o->dirty) {
+        return tt_fail(TT_EINVAL, "there is no published state to save now");
+    }
+    return tt_checkpoint_save(o, false);
+}
+
+void tt_orchestrator_report_held_out(tt_orchestrator *o, double loss)
+{
+    o->held_out_loss = loss;
+    tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:o}", "attempt", o->attempt, "event",
+                                        "held_out", "step", (json_int_t)tt_orchestrator_step(o),
+                                        "loss", isfinite(loss) ? json_real(loss) : json_null()));
+}
+
 /* ---- questions ---- */
+
+bool tt_orchestrator_stop_requested(const tt_orchestrator *o)
+{
+    return atomic_load(&o->stop_signal) != 0;
+}
 
 void tt_orchestrator_request_stop(tt_orchestrator *o, int signal_number)
 {
@@ -448,6 +502,9 @@ size_t tt_orchestrator_gate_count(const tt_orchestrator *o)
 
 tt_gate_info tt_orchestrator_gate(const tt_orchestrator *o, size_t index)
 {
+    if (index >= TT_GATE_COUNT) {
+        return (tt_gate_info){.name = "", .reason = ""};
+    }
     tt_gate gate = (tt_gate)index;
     const tt_gate_state *state = &o->slots.slot[o->slots.published].gates;
     tt_gate_info info = {.name = tt_gate_name(gate),

@@ -202,9 +202,14 @@ static tt_status resolve_precedence(tt_orchestrator *o)
 
 tt_status tt_orchestrator_resolve(tt_orchestrator *o)
 {
+    /* What users ask for is made legal before anything is measured with it; what was measured
+     * yields to precedence like everything else. */
     tt_status status = resolve_precedence(o);
     for (size_t i = 0; !status && i < o->optimization_count; i++) {
         status = settle_auto(o, &o->optimizations[i]);
+    }
+    if (!status) {
+        status = resolve_precedence(o);
     }
     for (size_t i = 0; !status && i < o->optimization_count; i++) {
         status = o->optimizations[i].apply(o->optimizations[i].user, o->config);

@@ -1,6 +1,7 @@
 /* The run folder: made if missing, and locked by its owner. */
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -32,36 +33,54 @@ static tt_status make_folders(const char *path)
     return TT_OK;
 }
 
-static tt_status lock_folder(tt_folder *folder)
+tt_status tt_folder_lock(const char *path, int *fd)
 {
-    char path[TT_PATH_BYTES + 8];
-    snprintf(path, sizeof path, "%s/lock", folder->path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        return tt_fail_errno(errno, "cannot write in the run folder: %s", path);
+    char name[TT_PATH_BYTES + 8];
+    *fd = -1;
+    if (access(path, F_OK) != 0) {
+        return TT_OK;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    snprintf(name, sizeof name, "%s/lock", path);
+    int lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (lock < 0) {
+        return tt_fail_errno(errno, "cannot write in the run folder: %s", name);
+    }
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
         char owner[32] = "";
-        ssize_t got = pread(fd, owner, sizeof owner - 1, 0);
+        ssize_t got = pread(lock, owner, sizeof owner - 1, 0);
         owner[got > 0 ? strcspn(owner, "\n") : 0] = '\0';
-        close(fd);
+        close(lock);
         return tt_fail(TT_EBUSY,
                        "the run folder %s is in use by process %s; wait for it, or choose another "
                        "with --run-dir",
-                       folder->path, owner[0] ? owner : "?");
+                       path, owner[0] ? owner : "?");
     }
     char pid[32];
     int length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)length, 0) != length) {
+    if (ftruncate(lock, 0) != 0 || pwrite(lock, pid, (size_t)length, 0) != length) {
         int error = errno;
-        close(fd);
-        return tt_fail_errno(error, "cannot write %s", path);
+        close(lock);
+        return tt_fail_errno(error, "cannot write %s", name);
     }
-    folder->lock_fd = fd;
+    *fd = lock;
     return TT_OK;
 }
 
-tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming)
+bool tt_folder_holds_checkpoints(const char *checkpoints)
+{
+    DIR *folder = opendir(checkpoints);
+    bool found = false;
+    for (const struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;) {
+        const char *suffix = strrchr(entry->d_name, '.');
+        found = entry->d_name[0] != '.' && suffix && strcmp(suffix, ".h5") == 0;
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return found;
+}
+
+tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming, int lock)
 {
     folder->lock_fd = -1;
     if (!path || !path[0] || strlen(path) >= TT_PATH_BYTES - 32) {
@@ -72,10 +91,13 @@ tt_status tt_folder_open(tt_folder *folder, const char *path, bool resuming)
     snprintf(folder->checkpoints, sizeof folder->checkpoints, "%.*s/checkpoints",
              TT_PATH_BYTES - 32, path);
     tt_status status = make_folders(folder->path);
-    if (!status) {
-        status = lock_folder(folder);
+    if (!status && lock >= 0) {
+        folder->lock_fd = lock;
+    } else if (!status) {
+        status = tt_folder_lock(folder->path, &folder->lock_fd);
     }
-    if (!status && !resuming && access(folder->checkpoints, F_OK) == 0) {
+    /* Without a checkpoint there is nothing to go on with: a start that failed leaves no run. */
+    if (!status && !resuming && tt_folder_holds_checkpoints(folder->checkpoints)) {
         status =
             tt_fail(TT_EUSAGE,
                     "%s already holds a run; go on with it by --resume auto, or choose another "

@@ -76,6 +76,24 @@ static void merge_skips(tt_orchestrator *o, json_t *skips)
     }
 }
 
+/* What a resumed run goes on counting. */
+static void take_history(tt_orchestrator *o, json_t *root)
+{
+    json_t *events = json_object_get(root, "events");
+    if (json_is_array(events)) {
+        json_array_extend(o->events, events);
+    }
+    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+        json_t *count = json_object_get(json_object_get(root, "gate_counts"), tt_gate_name(gate));
+        json_int_t evaluations = json_integer_value(json_object_get(count, "evaluations"));
+        json_int_t trips = json_integer_value(json_object_get(count, "trips"));
+        if (evaluations >= 0 && evaluations <= TT_MAX_STEP && trips >= 0 && trips <= evaluations) {
+            o->gate_counts.evaluations[gate] = evaluations;
+            o->gate_counts.trips[gate] = trips;
+        }
+    }
+}
+
 tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *where,
                              tt_slot *meaning)
 {
@@ -113,9 +131,8 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
             o->attempt = attempt;
         }
         merge_skips(o, skips);
-        json_t *events = json_object_get(root, "events");
-        if (!o->started && json_is_array(events)) {
-            json_array_extend(o->events, events);
+        if (!o->started) {
+            take_history(o, root);
         }
     }
     json_decref(root);

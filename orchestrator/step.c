@@ -194,7 +194,7 @@ static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
         tt_status status = confirm_skip(o);
         if (status) {
             o->dirty = o->slots.count == 1; /* the update that is not published is in it */
-            return status;
+            return status; /* (with more slots the one that was written stays without meaning) */
         }
     } else if (o->plan.kind == TT_STEP_RETRY) {
         tt_log(o->log, TT_LOG_INFO, "step %lld: passes when run again; the fault was transient",
@@ -255,7 +255,7 @@ static tt_status restore_checkpoint(tt_orchestrator *o, int64_t bound)
     tt_status status = tt_fail(TT_ENOTFOUND, "no checkpoint in %s verifies", o->folder.checkpoints);
     while (status && tt_checkpoint_at_most(o, bound, path, &step)) {
         tt_slot meaning;
-        status = tt_checkpoint_load(o, path, target, &meaning);
+        status = tt_checkpoint_load(o, path, NULL, target, &meaning);
         if (!status) {
             /* What was published is under suspicion: it is not a state to go back to. */
             o->slots.slot[suspect].valid = false;
@@ -266,6 +266,24 @@ static tt_status restore_checkpoint(tt_orchestrator *o, int64_t bound)
         bound = step - 1;
     }
     return status;
+}
+
+/* Checkpoints of the steps that are run again belong to a future that may not come: they are set
+ * aside, so that a kill and a resume go on from here. */
+static void abandon_later_checkpoints(tt_orchestrator *o, int64_t step)
+{
+    bool found = false;
+    tt_status status = tt_checkpoint_set_aside(o, step, &found);
+    if (found || o->saved_step > step) {
+        o->saved_step = -1;
+    }
+    if (!status && found) {
+        status = tt_checkpoint_save(o, false); /* `latest` named one of them */
+    }
+    if (status) {
+        tt_log(o->log, TT_LOG_WARN, "after the rollback to step %lld: %s", (long long)step,
+               tt_error_message());
+    }
 }
 
 static tt_status roll_back(tt_orchestrator *o, int64_t bound)
@@ -286,12 +304,10 @@ static tt_status roll_back(tt_orchestrator *o, int64_t bound)
     }
     int64_t to = tt_orchestrator_step(o);
     tt_ladder_rolled_back(&o->ladder, to);
-    if (o->saved_step > to) {
-        o->saved_step = -1; /* the steps after `to` are run again, and saved again */
-    }
     o->dirty = false;
     o->attempt++;
     o->totals.rollbacks++;
+    abandon_later_checkpoints(o, to);
     tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:I}", "attempt", o->attempt, "event",
                                         "rollback", "from_step", (json_int_t)from, "step",
                                         (json_int_t)to));
@@ -444,6 +460,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
         record->decision = decision;
         status = climb(o, measured, &record->decision);
     } else if (!measured->updated) {
+        tt_slots_give_back(&o->slots, o->plan.write_slot, &o->taken);
         status = tt_fail(TT_EINVAL, "all gates pass at step %lld but the job did not update",
                          (long long)o->plan.step);
     } else {

@@ -147,7 +147,7 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
         status = tt_tensor_alloc(context, vector, &params);
     }
     if (!status) {
-        status = read_params(store, options->checkpoint, context, model, params);
+        status = read_params(store, options->name, context, model, params);
     }
     if (!status) {
         status = tt_kv_store_create(context, dims.layers, dims.context, dims.channels, &cache);
@@ -163,21 +163,16 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
 
 tt_status tt_generate_from_checkpoint(const tt_generate_options *options)
 {
-    if (options->size != sizeof *options || !options->checkpoint || !options->emit) {
-        return tt_fail(TT_EINVAL, "tt_generate_from_checkpoint needs a checkpoint and emit");
+    if (options->size != sizeof *options || !options->store || !options->name || !options->emit) {
+        return tt_fail(TT_EINVAL, "tt_generate_from_checkpoint needs store, name and emit");
     }
-    tt_store *store = NULL;
     tt_params *params = NULL;
     tt_config *config = NULL;
-    tt_status status = tt_store_open(options->checkpoint, &store);
+    tt_status status = read_config(options->store, options->name, &params, &config);
     if (!status) {
-        status = read_config(store, options->checkpoint, &params, &config);
-    }
-    if (!status) {
-        status = build(options, store, config);
+        status = build(options, options->store, config);
     }
     tt_config_destroy(config);
     tt_params_destroy(params);
-    tt_store_close(store);
     return status;
 }

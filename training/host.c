@@ -15,7 +15,11 @@ static size_t vector_bytes(int64_t elements)
 
 size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count)
 {
-    return (size_t)count * KINDS * vector_bytes(tt_model_param_count(dims));
+    int64_t elements = tt_model_param_count(dims);
+    if (elements > INT64_MAX / 1024) {
+        return SIZE_MAX; /* beyond the address space, with all slots */
+    }
+    return (size_t)count * KINDS * vector_bytes(elements);
 }
 
 static void *vector_of(const tt_slot_memory *memory, int slot, size_t kind)

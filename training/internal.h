@@ -51,6 +51,7 @@ struct tt_training {
     int64_t published;           /* by this process */
     double *rates;               /* tokens per second of each published step, a ring */
     double held_out_loss;
+    tt_kv_store *sample_store; /* NULL: no sample is wanted */
     tt_text sample;
 };
 

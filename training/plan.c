@@ -32,17 +32,28 @@ static int64_t count_parameters(const tt_model_dims *dims)
     return (dims->vocab + dims->context) * c + dims->layers * (12 * c * c + 13 * c) + 2 * c;
 }
 
+/* SIZE_MAX stands for more than can be addressed. */
+static size_t add_bytes(size_t a, size_t b)
+{
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
 size_t tt_training_tensor_bytes(const tt_config *config)
 {
     tt_model_dims dims = tt_dims_from_config(config);
     int64_t batch = tt_config_int(config, "train.batch");
     int slots = (int)tt_config_int(config, "snapshot.slots");
-    size_t decoding = tt_config_int(config, "sample.tokens") > 0
-                          ? tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32)
-                          : 0;
-    return tt_model_bytes(&dims, batch, dims.context, TT_F32) + tt_slot_memory_bytes(&dims, slots) +
-           decoding + (1 << 16);
+    size_t bytes = tt_model_bytes(&dims, batch, dims.context, TT_F32);
+    bytes = add_bytes(bytes, tt_slot_memory_bytes(&dims, slots));
+    if (tt_config_int(config, "sample.tokens") > 0) {
+        bytes =
+            add_bytes(bytes, tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32));
+    }
+    return add_bytes(bytes, 1 << 16);
 }
+
+/* More than any machine's memory, and far from overflow. */
+static const size_t absurd_bytes = (size_t)1 << 56;
 
 tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
 {
@@ -52,7 +63,13 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
         return status;
     }
     int64_t batch = tt_config_int(config, "train.batch");
-    int64_t tokens = batch * tt_config_int(config, "train.accumulate") * dims.context;
+    if (tt_training_tensor_bytes(config) > absurd_bytes) {
+        return tt_fail(TT_ECONFIG,
+                       "a model of %lld layers, %lld channels, vocabulary %lld, with batches of "
+                       "%lld x %lld tokens, is beyond any memory; make it smaller",
+                       (long long)dims.layers, (long long)dims.channels, (long long)dims.vocab,
+                       (long long)batch, (long long)dims.context);
+    }
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;
     out->layers = dims.layers;
@@ -62,7 +79,7 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->vocab = dims.vocab;
     out->parameters = count_parameters(&dims);
     out->steps = tt_config_int(config, "train.steps");
-    out->tokens_per_step = tokens;
+    out->tokens_per_step = batch * tt_config_int(config, "train.accumulate") * dims.context;
     out->threads = tt_config_is_auto(config, "run.threads")
                        ? tt_threads_available()
                        : (int)tt_config_int(config, "run.threads");
@@ -70,6 +87,6 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->state_bytes = (int64_t)tt_slot_memory_bytes(&dims, out->slots);
     out->model_bytes = (int64_t)tt_model_bytes(&dims, batch, dims.context, TT_F32);
     out->checkpoint_bytes = (int64_t)tt_slot_memory_bytes(&dims, 1);
-    out->flops_per_step = step_flops(&dims, (double)tokens);
+    out->flops_per_step = step_flops(&dims, (double)out->tokens_per_step);
     return TT_OK;
 }

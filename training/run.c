@@ -8,22 +8,26 @@
 
 static const double nats_per_bit = 0.69314718055994530942; /* ln 2 */
 
+/* Held-out loss of the published state, unless nothing is held out. */
 static tt_status validate(tt_training *training)
 {
-    if (training->validate_sequences == 0) {
+    if (training->validate_sequences == 0 ||
+        tt_dataset_sequences(training->data, TT_SPLIT_HELD_OUT) == 0) {
         return TT_OK;
     }
     double loss;
     tt_status status = tt_training_validate(training, &loss);
-    if (!status) {
-        training->held_out_loss = loss;
-        if (training->observer.on_held_out) {
-            training->observer.on_held_out(training->observer.user,
-                                           tt_orchestrator_step(training->orchestrator), loss,
-                                           loss / nats_per_bit);
-        }
+    if (status || isnan(loss)) {
+        return status; /* NaN: a stop was asked for on the way */
     }
-    return status;
+    training->held_out_loss = loss;
+    tt_orchestrator_report_held_out(training->orchestrator, loss);
+    if (training->observer.on_held_out) {
+        training->observer.on_held_out(training->observer.user,
+                                       tt_orchestrator_step(training->orchestrator), loss,
+                                       loss / nats_per_bit);
+    }
+    return TT_OK;
 }
 
 static void remember(tt_training *training, const tt_step_record *record)
@@ -39,9 +43,9 @@ static void remember(tt_training *training, const tt_step_record *record)
 
 static tt_status run_steps(tt_training *training)
 {
+    tt_orchestrator *orchestrator = training->orchestrator;
     tt_status status = TT_OK;
-    bool validated = false;
-    while (!status && tt_orchestrator_step(training->orchestrator) < training->plan.steps) {
+    while (!status && tt_orchestrator_step(orchestrator) < training->plan.steps) {
         tt_step_record record;
         status = tt_training_step(training, &record);
         if (status) {
@@ -51,50 +55,60 @@ static tt_status run_steps(tt_training *training)
         if (training->observer.on_step) {
             training->observer.on_step(training->observer.user, &record, &training->plan);
         }
-        int64_t step = tt_orchestrator_step(training->orchestrator);
-        validated = record.published && training->validate_every > 0 &&
-                    step % training->validate_every == 0;
-        if (validated) {
+        int64_t step = tt_orchestrator_step(orchestrator);
+        if (record.published && step < training->plan.steps && training->validate_every > 0 &&
+            step % training->validate_every == 0) {
             status = validate(training);
         }
     }
-    return status || validated ? status : validate(training);
+    return status;
 }
 
 /* ---- the summary ---- */
 
 static bool add_byte(void *user, int32_t token)
 {
+    tt_training *training = user;
     char byte = (char)token;
-    tt_text_add_bytes(user, &byte, 1);
-    return true;
+    tt_text_add_bytes(&training->sample, &byte, 1);
+    return !tt_orchestrator_stop_requested(training->orchestrator);
 }
 
 static tt_status make_sample(tt_training *training)
 {
-    const tt_config *config = tt_orchestrator_config(training->orchestrator);
-    int64_t tokens = tt_config_int(config, "sample.tokens");
-    if (tokens == 0 || !tt_dataset_is_bytes(training->data)) {
+    if (!training->sample_store || !tt_dataset_is_bytes(training->data)) {
         return TT_OK;
     }
-    const tt_model_dims *dims = tt_model_get_dims(training->model);
-    tt_kv_store *store = NULL;
+    const tt_config *config = tt_orchestrator_config(training->orchestrator);
+    tt_generation_options options = {
+        .temperature = tt_config_float(config, "sample.temperature"),
+        .top_k = tt_config_int(config, "sample.top_k"),
+        .seed = (uint64_t)tt_config_int(config, "run.seed"),
+        .max_tokens = tt_config_int(config, "sample.tokens"),
+    };
+    const int32_t prompt = '\n';
+    int slot = tt_orchestrator_slot(training->orchestrator);
     tt_status status =
-        tt_kv_store_create(training->context, dims->layers, dims->context, dims->channels, &store);
-    if (!status) {
-        tt_generation_options options = {
-            .temperature = tt_config_float(config, "sample.temperature"),
-            .top_k = tt_config_int(config, "sample.top_k"),
-            .seed = (uint64_t)tt_config_int(config, "run.seed"),
-            .max_tokens = tokens,
-        };
-        const int32_t prompt = '\n';
-        int slot = tt_orchestrator_slot(training->orchestrator);
-        status = tt_generate(training->model, training->memory.slots[slot].params, store, &prompt,
-                             1, &options, add_byte, &training->sample);
-    }
-    tt_kv_store_destroy(store);
+        tt_generate(training->model, training->memory.slots[slot].params, training->sample_store,
+                    &prompt, 1, &options, add_byte, training);
     return status ? status : tt_text_check(&training->sample);
+}
+
+/* After the last step: first what was learned is saved, then it is looked at. */
+static tt_status conclude(tt_training *training)
+{
+    tt_status status = tt_orchestrator_checkpoint(training->orchestrator);
+    if (!status) {
+        status = validate(training);
+    }
+    if (!status) {
+        status = make_sample(training);
+    }
+    if (!status && tt_orchestrator_stop_requested(training->orchestrator)) {
+        status = tt_fail(TT_EREQUEUE, "stopped after the last step; saved as %s",
+                         tt_orchestrator_latest_checkpoint(training->orchestrator));
+    }
+    return status;
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -179,6 +193,26 @@ static void announce_start(tt_training *training)
                                 tt_orchestrator_step(training->orchestrator));
 }
 
+/* The outcome stands whatever the summary meets. */
+static void report(tt_training *training, tt_status outcome)
+{
+    tt_training_summary summary;
+    char message[1024];
+    strncpy(message, tt_error_message(), sizeof message - 1);
+    message[sizeof message - 1] = '\0';
+    if (summarize(training, &summary)) {
+        tt_log(training->log, TT_LOG_WARN, "no byte models to compare with: %s",
+               tt_error_message());
+        summary.bytes = false;
+    }
+    if (training->observer.on_finish) {
+        training->observer.on_finish(training->observer.user, &summary, outcome);
+    }
+    if (outcome) {
+        tt_fail(outcome, "%s", message);
+    }
+}
+
 tt_status tt_training_run(tt_training *training)
 {
     tt_status status = tt_orchestrator_start(training->orchestrator);
@@ -187,24 +221,11 @@ tt_status tt_training_run(tt_training *training)
         status = run_steps(training);
     }
     if (!status) {
-        status = make_sample(training);
+        status = conclude(training);
     }
     tt_status outcome = tt_orchestrator_finish(training->orchestrator, status);
-    tt_training_summary summary;
     if (!outcome || outcome == TT_EREQUEUE || outcome == TT_EGATE) {
-        char message[1024];
-        strncpy(message, tt_error_message(), sizeof message - 1);
-        message[sizeof message - 1] = '\0';
-        status = summarize(training, &summary);
-        if (status) {
-            return outcome ? tt_fail(outcome, "%s", message) : status;
-        }
-        if (training->observer.on_finish) {
-            training->observer.on_finish(training->observer.user, &summary, outcome);
-        }
-        if (outcome) {
-            tt_fail(outcome, "%s", message);
-        }
+        report(training, outcome);
     }
     return outcome;
 }

@@ -180,7 +180,11 @@ tt_status tt_training_validate(tt_training *training, double *loss)
         training->memory.slots[tt_orchestrator_slot(training->orchestrator)].params;
     double sum = 0;
     tt_status status = TT_OK;
+    *loss = NAN;
     for (int64_t done = 0; !status && done < total;) {
+        if (tt_orchestrator_stop_requested(training->orchestrator)) {
+            return TT_OK;
+        }
         int64_t count = total - done < training->batch ? total - done : training->batch;
         for (int64_t i = 0; !status && i < count; i++) {
             status = tt_dataset_held_out(training->data, done + i, total,
@@ -194,6 +198,8 @@ tt_status tt_training_validate(tt_training *training, double *loss)
         sum += batch_loss * (double)count;
         done += count;
     }
-    *loss = total > 0 ? sum / (double)total : NAN;
+    if (!status && total > 0) {
+        *loss = sum / (double)total;
+    }
     return status;
 }

@@ -35,9 +35,12 @@ tt_status tt_context_from_config(const tt_config *config, size_t tensor_bytes, t
 
 static void read_options(tt_training *training, const tt_config *config)
 {
+    double peak = tt_config_float(config, "optim.learning_rate");
     training->optim = (tt_optim_options){
-        .learning_rate = tt_config_float(config, "optim.learning_rate"),
-        .minimum_rate = tt_config_float(config, "optim.minimum_rate"),
+        .learning_rate = peak,
+        .minimum_rate = tt_config_is_auto(config, "optim.minimum_rate")
+                            ? peak / 10
+                            : tt_config_float(config, "optim.minimum_rate"),
         .warmup_steps = tt_config_int(config, "optim.warmup_steps"),
         .total_steps = tt_config_int(config, "train.steps"),
         .beta1 = tt_config_float(config, "optim.beta1"),
@@ -72,20 +75,22 @@ static tt_status open_data(tt_training *training, const tt_config *config)
         .limit_bytes = tt_config_int(config, "data.limit_bytes"),
         .log = training->log,
     };
-    return tt_dataset_open(&options, &training->data);
+    tt_status status = tt_dataset_open(&options, &training->data);
+    if (!status && tt_dataset_is_bytes(training->data) && options.vocab > 256) {
+        return tt_fail(TT_ECONFIG,
+                       "%s: model.vocab is %lld, but %s is text, one token a byte; set it to 256",
+                       tt_config_origin(config, "model.vocab"), (long long)options.vocab, path);
+    }
+    return status;
 }
 
 /* The digest of the data that the checkpoint's run saw; "" if it is not recorded. */
-static tt_status recorded_digest(const char *checkpoint, char out[TT_SHA256_HEX])
+static tt_status recorded_digest(const tt_store *store, char out[TT_SHA256_HEX])
 {
-    tt_store *store = NULL;
     tt_text record;
     tt_text_init(&record);
     out[0] = '\0';
-    tt_status status = tt_store_open(checkpoint, &store);
-    if (!status) {
-        status = tt_store_read_text(store, "/meta/reproducibility.json", &record);
-    }
+    tt_status status = tt_store_read_text(store, "/meta/reproducibility.json", &record);
     if (!status) {
         json_t *root = json_loads(record.data, 0, NULL);
         const char *digest = json_string_value(
@@ -96,18 +101,17 @@ static tt_status recorded_digest(const char *checkpoint, char out[TT_SHA256_HEX]
         json_decref(root);
     }
     tt_text_clear(&record);
-    tt_store_close(store);
     return status;
 }
 
 /* A resumed run must see the data that it saw before, unless the user says otherwise by name. */
 static tt_status check_data(tt_training *training, const tt_config *config)
 {
-    if (!training->resume.path[0]) {
+    if (!training->resume.store) {
         return TT_OK;
     }
     char before[TT_SHA256_HEX];
-    tt_status status = recorded_digest(training->resume.path, before);
+    tt_status status = recorded_digest(training->resume.store, before);
     const char *after = tt_dataset_digest(training->data);
     if (status || !before[0] || strcmp(before, after) == 0) {
         return status;
@@ -197,6 +201,14 @@ static tt_status build_model(tt_training *training, const tt_config *config)
     if (status) {
         return status;
     }
+    /* Now, not when the run is done: the checkpoint thread reads tensors of this context then. */
+    if (tt_config_int(config, "sample.tokens") > 0) {
+        status = tt_kv_store_create(training->context, dims.layers, dims.context, dims.channels,
+                                    &training->sample_store);
+        if (status) {
+            return status;
+        }
+    }
     training->tokens = calloc(tokens, sizeof(int32_t));
     training->targets = calloc(tokens, sizeof(int32_t));
     training->rates = calloc(TT_RATE_RING, sizeof(double));
@@ -247,7 +259,7 @@ tt_status tt_training_create(const tt_training_options *options, tt_training **o
     training->params = options->params;
     training->log = options->log;
     training->clock = options->clock ? *options->clock : tt_clock_monotonic();
-    tt_text_init(&training->resume.changes);
+    tt_resume_init(&training->resume);
     tt_text_init(&training->sample);
     if (options->observer) {
         training->observer = *options->observer;
@@ -260,6 +272,13 @@ tt_status tt_training_create(const tt_training_options *options, tt_training **o
     read_options(training, options->config);
     if (!status) {
         status = tt_training_make_plan(options->config, &training->plan);
+    }
+    if (!status && training->optim.minimum_rate > training->optim.learning_rate) {
+        status = tt_fail(TT_ECONFIG,
+                         "%s: optim.minimum_rate %g is above optim.learning_rate %g; the cosine "
+                         "goes down",
+                         tt_config_origin(options->config, "optim.minimum_rate"),
+                         training->optim.minimum_rate, training->optim.learning_rate);
     }
     if (!status) {
         status = open_data(training, options->config);
@@ -287,6 +306,7 @@ void tt_training_destroy(tt_training *training)
         return;
     }
     tt_orchestrator_destroy(training->orchestrator);
+    tt_kv_store_destroy(training->sample_store);
     tt_model_destroy(training->model);
     tt_context_destroy(training->context);
     tt_dataset_close(training->data);

@@ -80,7 +80,7 @@ TT_API const tt_param *tt_params_find(const tt_params *params, const char *key);
  * help; and the presets. Generated, so it is never out of date. */
 TT_API tt_status tt_params_write_markdown(const tt_params *params, tt_text *out);
 /* A table for a terminal of `columns` columns (0: 80). `prefix` (may be NULL) selects keys;
- * TT_ENOTFOUND if none begins with it. */
+ * TT_EUSAGE if none begins with it. */
 TT_API tt_status tt_params_write_list(const tt_params *params, const char *prefix, int columns,
                                       tt_text *out);
 
@@ -183,9 +183,11 @@ TT_API tt_status tt_config_write_yaml(const tt_config *config, tt_text *out);
  * wherever environment and command line are silent; a file does not beat it. TT_ECONFIG, every key
  * named, if file, environment or command line change a TT_MUTABLE_NEVER key (`auto` is no change).
  * Every accepted change is appended to `changes` (may be NULL) as "key: old -> new (origin)\n".
- * Origins become "<name> (<first origin>)", and pins are those of the run that was left. */
+ * Every value of a file that the checkpoint beats is a warning to `log` (may be NULL), which says
+ * how to have it taken. Origins become "<name> (<first origin>)", and pins are those of the run
+ * that was left. */
 TT_API tt_status tt_config_resume_from(tt_config *config, const char *name, const char *yaml,
-                                       size_t bytes, tt_text *changes);
+                                       size_t bytes, tt_text *changes, const tt_log_sink *log);
 
 /* ---- 3. the resolver ----------------------------------------------------------------------
  *

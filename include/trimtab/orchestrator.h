@@ -9,8 +9,8 @@
  *         tt_step_plan plan;
  *         tt_step_begin(orchestrator, &plan);          // step, batch position, slots
  *         ... forward, backward ...
- *         tt_step_check(orchestrator, &measured, &go); // loss and gradient gates, before the update
- *         if (go) ... update: read slot plan.read_slot, write slot plan.write_slot ...
+ *         tt_step_check(orchestrator, &measured, &go); // loss and gradient gates, before the
+ * update if (go) ... update: read slot plan.read_slot, write slot plan.write_slot ...
  *         tt_step_end(orchestrator, &measured, &record);
  *     }
  *     tt_orchestrator_finish(orchestrator, TT_OK);
@@ -85,7 +85,8 @@ typedef struct tt_proposal {
         char value[32];
     } changes[8];
     size_t change_count;
-    tt_text evidence; /* a JSON object: what was measured; owned by the orchestrator after propose */
+    tt_text
+        evidence; /* a JSON object: what was measured; owned by the orchestrator after propose */
 } tt_proposal;
 
 /* One speed-up that the orchestrator may turn on. */
@@ -108,23 +109,30 @@ typedef struct tt_optimization {
 /* Where a resumed run goes on from. */
 typedef struct tt_resume {
     char path[4096]; /* the checkpoint; "" when there is none yet: then from the start */
+    tt_store *store; /* the same, verified and open; NULL when there is none */
+    int lock;        /* of the run folder, so that nobody goes on with it meanwhile; -1: none */
     tt_text changes; /* "key: old -> new (origin)\n" for every value that differs from its run's */
 } tt_resume;
 
-/* Before the job builds anything: finds the checkpoint (`how`: "auto" for the newest in
- * run_directory that verifies, or a path) and gives `config` the values that its run used, but for
- * those that environment or command line set. TT_ECONFIG names a key that may not change. */
+/* Before the job builds anything: locks the folder, finds the checkpoint (`how`: "auto" for the
+ * newest in run_directory that verifies, or a path) and gives `config` the values that its run
+ * used, but for those that environment or command line set. TT_ECONFIG names a key that may not
+ * change. */
 TT_API tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_config *config,
                                    const tt_log_sink *log, tt_resume *out);
+/* Makes it empty, as before tt_resume_prepare. */
+TT_API void tt_resume_init(tt_resume *resume);
+/* Closes the checkpoint, and gives up the lock if no orchestrator took it over. */
 TT_API void tt_resume_clear(tt_resume *resume);
 
 typedef struct tt_orchestrator_options {
-    size_t size; /* sizeof(tt_orchestrator_options) */
+    size_t size;               /* sizeof(tt_orchestrator_options) */
     const tt_params *params;   /* with tt_orchestrator_register's and the job's parameters */
     const tt_config *config;   /* version 1; copied where it changes, borrowed until finish */
     const tt_host *host;       /* copied */
     const char *run_directory; /* made if missing; locked while the orchestrator lives */
-    const tt_resume *resume;   /* NULL: a new run, and the folder must not hold one */
+    tt_resume *resume;         /* NULL: a new run, and the folder must not hold one. Its lock passes
+                                  to the orchestrator; its store is read by tt_orchestrator_start */
     bool strict;               /* a pinned value that the resolver must move is an error */
     int64_t batch_sequences;   /* data positions that one step consumes */
     int64_t warmup_steps;      /* of the learning rate: the gradient gate is wider meanwhile */
@@ -150,16 +158,25 @@ TT_API tt_status tt_orchestrator_add(tt_orchestrator *orchestrator,
 /* A fact for the reproducibility record of checkpoints and receipt: `json` is any JSON value. */
 TT_API tt_status tt_orchestrator_note(tt_orchestrator *orchestrator, const char *name,
                                       const char *json);
-/* Resumes if asked (filling slot 0 by tensor_write, after comparing names, types and shapes; otherwise slot 0 must already hold the initial
- * state), resolves, asks and applies optimizations, writes resolved.yaml, and for a new run a
- * checkpoint of step 0, so that there is always a state to go back to. */
+/* Resumes if asked (filling slot 0 by tensor_write, after comparing names, types and shapes;
+ * otherwise slot 0 must already hold the initial state), resolves, asks and applies optimizations,
+ * writes resolved.yaml, and for a new run a checkpoint of step 0, so that there is always a state
+ * to go back to. */
 TT_API tt_status tt_orchestrator_start(tt_orchestrator *orchestrator);
-/* Saves the published state (unless that step is already on disk), waits for the writer, writes
- * receipt.json. `outcome` is how the job ended. Returns the first failure, or `outcome`. */
+/* Saves the published state now (unless that step is already on disk) and waits for it. */
+TT_API tt_status tt_orchestrator_checkpoint(tt_orchestrator *orchestrator);
+/* Saves as above, writes receipt.json. `outcome` is how the job ended. Returns the first failure,
+ * or `outcome`. */
 TT_API tt_status tt_orchestrator_finish(tt_orchestrator *orchestrator, tt_status outcome);
 
 /* Async-signal-safe and thread-safe: the next tt_step_begin saves and returns TT_EREQUEUE. */
 TT_API void tt_orchestrator_request_stop(tt_orchestrator *orchestrator, int signal_number);
+
+/* True once a stop was requested: long work outside of steps should end. */
+TT_API bool tt_orchestrator_stop_requested(const tt_orchestrator *orchestrator);
+
+/* A loss on held-out data of the published state: a line in metrics.jsonl, and in the receipt. */
+TT_API void tt_orchestrator_report_held_out(tt_orchestrator *orchestrator, double loss);
 
 /* Steps published so far. */
 TT_API int64_t tt_orchestrator_step(const tt_orchestrator *orchestrator);
@@ -183,8 +200,8 @@ typedef enum tt_step_kind {
 } tt_step_kind;
 
 typedef struct tt_step_plan {
-    int64_t step;     /* 0-based: the first step is 0 */
-    int64_t position; /* data position of its batch, in sequences */
+    int64_t step;              /* 0-based: the first step is 0 */
+    int64_t position;          /* data position of its batch, in sequences */
     int read_slot, write_slot; /* equal when snapshot.slots is 1 */
     tt_step_kind kind;
     bool name_tensors; /* run with probes and report the first bad tensor in first_bad */
@@ -214,9 +231,9 @@ typedef struct tt_measurements {
 TT_API void tt_measurements_init(tt_measurements *measured);
 TT_API void tt_measurements_set(tt_measurements *measured, tt_metric metric, double value);
 
-typedef enum tt_verdict_kind { TT_PASS, TT_WARN, TT_TRIP } tt_verdict_kind;
+typedef enum tt_verdict_kind { TT_PASS, TT_TRIP } tt_verdict_kind;
 typedef enum tt_action {
-    TT_ACTION_NONE,     /* published */
+    TT_ACTION_NONE, /* published */
     TT_ACTION_RETRY,
     TT_ACTION_ROLLBACK,
     TT_ACTION_SKIP,
@@ -227,11 +244,11 @@ TT_API const char *tt_action_name(tt_action action);
 /* What a gate said. */
 typedef struct tt_gate_decision {
     tt_verdict_kind verdict;
-    const char *gate;   /* "loss", "gradient_norm", "gradient_finite", "update_finite"; "" on pass */
-    double observed;    /* NaN when missing */
+    const char *gate; /* "loss", "gradient_norm", "gradient_finite", "update_finite"; "" on pass */
+    double observed;  /* NaN when missing */
     double limit;
-    bool missing;       /* armed, and not measured */
-    tt_action action;   /* what follows */
+    bool missing;                /* armed, and not measured */
+    tt_action action;            /* what follows */
     char tensor[TT_TENSOR_NAME]; /* the first non-finite tensor, or "" */
 } tt_gate_decision;
 
@@ -239,12 +256,12 @@ typedef struct tt_gate_decision {
 TT_API char *tt_gate_describe(const tt_gate_decision *decision, char out[256]);
 
 typedef struct tt_step_record {
-    int64_t step;     /* the step that was attempted */
+    int64_t step; /* the step that was attempted */
     int64_t position;
     int attempt;
     double loss, gradient_norm, update_norm, learning_rate;
     int64_t tokens;
-    double seconds;   /* begin to end */
+    double seconds; /* begin to end */
     double forward_seconds, backward_seconds, update_seconds;
     double policy_seconds; /* spent inside the orchestrator, checkpoint waits excluded */
     bool published;
@@ -266,8 +283,12 @@ TT_API const tt_step_record *tt_orchestrator_record(const tt_orchestrator *orche
 
 /* ---- 5. gates ----------------------------------------------------------------------------- */
 
-/* Arms a gate by hand: from now on its measurement must be there. The loss and gradient gates are
- * always armed; the update gate is armed by the first step that reports it. */
+/* Refuses gates.* limits with which no step could pass, naming the key (TT_ECONFIG).
+ * `initial_loss` as in tt_orchestrator_options; tt_orchestrator_create does the same. */
+TT_API tt_status tt_gates_validate(const tt_config *config, double initial_loss);
+
+/* One gate as it stands. The loss and gradient gates are always armed: their measurement must be
+ * there. The update gate is armed by the first published step that reports it. */
 typedef struct tt_gate_info {
     const char *name;
     bool armed;
@@ -277,6 +298,7 @@ typedef struct tt_gate_info {
 } tt_gate_info;
 
 TT_API size_t tt_orchestrator_gate_count(const tt_orchestrator *orchestrator);
+/* A gate without a name for an index beyond the count. */
 TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, size_t index);
 
 /* Totals of this process: a resumed run counts anew (the journal has the whole history). */

@@ -138,7 +138,8 @@ TT_API const tt_store_entry *tt_store_find(const tt_store *store, const char *pa
  * file was cut short since it was opened. */
 TT_API tt_status tt_store_read(const tt_store *store, const tt_store_entry *entry, int64_t offset,
                                void *out, size_t bytes);
-/* Appends a one-dimensional u8 dataset (at most 64 MiB, else TT_EDATA) to `out`. */
+/* Appends a one-dimensional u8 dataset to `out`. TT_EDATA: there is none of that path, or it is
+ * something else, or it has more than 64 MiB. */
 TT_API tt_status tt_store_read_text(const tt_store *store, const char *path, tt_text *out);
 
 /* ---- 4. a directory of containers --------------------------------------------------------- */

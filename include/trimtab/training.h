@@ -11,6 +11,7 @@
 #include "base.h"
 #include "config.h"
 #include "orchestrator.h"
+#include "store.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -28,9 +29,9 @@ TT_API tt_status tt_training_register(tt_params *params);
 typedef struct tt_training_plan {
     size_t size;
     int64_t layers, heads, channels, context, vocab;
-    int64_t parameters;       /* scalars of the model */
+    int64_t parameters; /* scalars of the model */
     int64_t steps;
-    int64_t tokens_per_step;  /* batch x accumulation x context */
+    int64_t tokens_per_step; /* batch x accumulation x context */
     int threads;
     int slots;
     int64_t state_bytes;      /* all slots: parameters and two moments */
@@ -53,18 +54,18 @@ typedef struct tt_training_data {
 
 typedef struct tt_training_summary {
     size_t size;
-    int64_t steps, tokens;              /* of this attempt */
-    double seconds, tokens_per_second;  /* wall time in steps; median rate over steps */
-    double train_loss;                  /* mean of the last steps (up to 50) */
-    double held_out_loss;               /* nats per token; NaN if never validated */
-    bool bytes;                         /* the three below are known */
-    double bits_per_byte;               /* held out */
+    int64_t steps, tokens;             /* of this attempt */
+    double seconds, tokens_per_second; /* wall time in steps; median rate over steps */
+    double train_loss;                 /* mean of the last steps (up to 50) */
+    double held_out_loss;              /* nats per token; NaN if never validated */
+    bool bytes;                        /* the three below are known */
+    double bits_per_byte;              /* held out */
     double order1_bits_per_byte, order2_bits_per_byte; /* byte models on the same targets */
-    const char *sample;                 /* generated text, NUL-terminated; "" if none */
+    const char *sample; /* generated text, NUL-terminated; "" if none */
     size_t sample_bytes;
     int64_t peak_rss_bytes;
     tt_run_totals totals;
-    const char *checkpoint;             /* the newest */
+    const char *checkpoint; /* the newest */
     const char *run_directory;
 } tt_training_summary;
 
@@ -83,14 +84,14 @@ typedef struct tt_training_observer {
 typedef struct tt_training_options {
     size_t size;
     const tt_params *params;
-    tt_config *config;           /* loaded; a resume changes it */
+    tt_config *config; /* loaded; a resume changes it */
     const char *run_directory;
-    const char *resume;          /* NULL: a new run; "auto"; or a checkpoint's path */
+    const char *resume; /* NULL: a new run; "auto"; or a checkpoint's path */
     bool strict;
     const tt_log_sink *log;
     const tt_training_observer *observer;
-    const tt_file_ops *files;    /* NULL: POSIX */
-    const tt_clock *clock;       /* NULL: monotonic */
+    const tt_file_ops *files; /* NULL: POSIX */
+    const tt_clock *clock;    /* NULL: monotonic */
 } tt_training_options;
 
 typedef struct tt_training tt_training;
@@ -109,14 +110,15 @@ TT_API void tt_training_request_stop(tt_training *training, int signal_number);
 
 typedef struct tt_generate_options {
     size_t size;
-    const char *checkpoint;
-    const char *prompt;      /* bytes; "" means a line break */
+    const tt_store *store; /* the checkpoint, opened by tt_store_open */
+    const char *name;      /* its path, for messages */
+    const char *prompt;    /* bytes; "" means a line break */
     size_t prompt_bytes;
-    double temperature;      /* 0: greedy */
-    int64_t top_k;           /* 0: all */
+    double temperature; /* 0: greedy */
+    int64_t top_k;      /* 0: all */
     uint64_t seed;
     int64_t max_tokens;
-    int threads;             /* 0: all */
+    int threads; /* 0: all */
     /* Receives each new token (for byte models: one byte). Return false to stop. */
     bool (*emit)(void *user, int32_t token);
     void *user;

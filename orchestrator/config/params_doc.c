@@ -163,7 +163,7 @@ tt_status tt_params_write_list(const tt_params *params, const char *prefix, int 
     }
     if (key_width == 0) {
         char shown[64];
-        return tt_fail(TT_ENOTFOUND, "no parameter begins with '%s'; leave it out to see all",
+        return tt_fail(TT_EUSAGE, "no parameter begins with '%s'; leave it out to see all",
                        tt_value_show(prefix, length, shown));
     }
     for (size_t i = 0; i < params->count; i++)

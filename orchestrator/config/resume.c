@@ -35,9 +35,37 @@ static void refuse(const tt_param *param, const tt_setting *old, const tt_settin
     tt_text_clear(&text);
 }
 
+/* "key=value" as a shell hands it to --set. */
+static void add_assignment(tt_text *out, const tt_param *param, const tt_value *value)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./+,:@%";
+    bool words = param->type == TT_TYPE_STRING && !value->is_auto;
+    const char *text = words ? value->as.string : "";
+    bool bare = text[strspn(text, plain)] == '\0';
+    tt_text_addf(out, "%s%s=", bare ? "" : "'", param->key);
+    if (!words)
+        tt_value_add(out, value);
+    for (const char *c = text; *c != '\0'; c++)
+        tt_text_add_bytes(out, *c == '\'' ? "'\\''" : c, *c == '\'' ? 4 : 1);
+    tt_text_add(out, bare ? "" : "'");
+}
+
+static void ignore(const tt_param *param, const tt_setting *old, const tt_setting *now,
+                   tt_text *ignored)
+{
+    tt_text_addf(ignored, "%s: %s ", now->origin, param->key);
+    tt_value_add(ignored, &now->value);
+    tt_text_add(ignored, " is ignored: the checkpoint's ");
+    tt_value_add(ignored, &old->value);
+    tt_text_add(ignored, " counts; use --set ");
+    add_assignment(ignored, param, &now->value);
+    tt_text_add(ignored, "\n");
+}
+
 /* Compares every key of the checkpoint with what is given now. */
 static void compare(const tt_config *config, const tt_batch *batch, const char *name,
-                    tt_problems *problems, tt_text *changes)
+                    tt_problems *problems, tt_text *changes, tt_text *ignored)
 {
     for (size_t i = 0; i < batch->count; i++) {
         size_t index = batch->params[i];
@@ -51,8 +79,12 @@ static void compare(const tt_config *config, const tt_batch *batch, const char *
                 refuse(param, old, now, name, problems);
             continue;
         }
-        if (now->source < TT_SOURCE_CHECKPOINT)
-            continue; /* the checkpoint beats the file */
+        if (now->source < TT_SOURCE_CHECKPOINT) {
+            /* What a file leaves open the run has chosen meanwhile. */
+            if (!now->value.is_auto)
+                ignore(param, old, now, ignored);
+            continue;
+        }
         tt_text_addf(changes, "%s: ", param->key);
         tt_value_add(changes, &old->value);
         tt_text_add(changes, " -> ");
@@ -83,19 +115,30 @@ static void drop_auto(tt_config *config, const tt_batch *batch)
     }
 }
 
+static void warn_of_each(const tt_log_sink *log, const char *lines)
+{
+    while (*lines != '\0') {
+        size_t length = strcspn(lines, "\n");
+        tt_log(log, TT_LOG_WARN, "%.*s", (int)length, lines);
+        lines += length + (lines[length] == '\n');
+    }
+}
+
 tt_status tt_config_resume_from(tt_config *config, const char *name, const char *yaml, size_t bytes,
-                                tt_text *changes)
+                                tt_text *changes, const tt_log_sink *log)
 {
     tt_batch batch;
     tt_problems problems;
     tt_text found;
+    tt_text ignored;
     tt_batch_init(&batch);
     tt_problems_init(&problems);
     tt_text_init(&found);
+    tt_text_init(&ignored);
     tt_status status =
         tt_yaml_load(config->params, TT_SOURCE_CHECKPOINT, name, yaml, bytes, true, &batch);
     if (status == TT_OK)
-        compare(config, &batch, name, &problems, &found);
+        compare(config, &batch, name, &problems, &found, &ignored);
     tt_status wrong = tt_problems_finish(&problems);
     if (status == TT_OK)
         status = wrong;
@@ -109,7 +152,10 @@ tt_status tt_config_resume_from(tt_config *config, const char *name, const char 
         tt_text_add_bytes(changes, found.data, found.length);
         status = tt_text_check(changes);
     }
+    if (status == TT_OK)
+        warn_of_each(log, ignored.data);
     tt_text_clear(&found);
+    tt_text_clear(&ignored);
     tt_batch_clear(&batch);
     return status;
 }

@@ -11,6 +11,7 @@ static int make_table(void **state)
 {
     (void)state;
     params = test_params();
+    tt_text_init(&warnings);
     return 0;
 }
 
@@ -18,8 +19,21 @@ static int free_table(void **state)
 {
     (void)state;
     tt_params_destroy(params);
+    tt_text_clear(&warnings);
     return 0;
 }
+
+/* What resuming warned of, a line each. */
+static tt_text warnings;
+
+static void note_warning(void *user, tt_log_level level, const char *message)
+{
+    (void)user;
+    assert_int_equal(level, TT_LOG_WARN);
+    tt_text_addf(&warnings, "%s\n", message);
+}
+
+static const tt_log_sink sink = {.write = note_warning};
 
 static void set(tt_config *config, tt_source source, const char *assignment)
 {
@@ -55,7 +69,7 @@ static void resume(tt_config *config, const tt_text *yaml, const char *changes)
     tt_text found;
     tt_text_init(&found);
     tt_text_add(&found, "before\n");
-    assert_ok(tt_config_resume_from(config, "c.h5", yaml->data, yaml->length, &found));
+    assert_ok(tt_config_resume_from(config, "c.h5", yaml->data, yaml->length, &found, &sink));
     assert_string_equal(found.data + strlen("before\n"), changes);
     tt_text_clear(&found);
 }
@@ -145,7 +159,7 @@ static void test_immutable(void **state)
     set(config, TT_SOURCE_COMMAND, "preset=small");
     set(config, TT_SOURCE_COMMAND, "run.name=other");
     assert_fails(
-        tt_config_resume_from(config, "c.h5", yaml.data, yaml.length, &changes), TT_ECONFIG,
+        tt_config_resume_from(config, "c.h5", yaml.data, yaml.length, &changes, &sink), TT_ECONFIG,
         "model.dim cannot change on resume: 128 in c.h5, 256 by b.yaml:9; take that away, or start a "
         "new run; preset cannot change on resume: none in c.h5, small by --set; take that away, or "
         "start a new run; seed cannot change on resume: 1 in c.h5, 2 by --set; take that away, or "
@@ -170,13 +184,13 @@ static void test_bad_checkpoint(void **state)
     (void)state;
     tt_config *config = test_config(params);
     const char *yaml = "seed: 1\nno_such: 2\n";
-    assert_fails(tt_config_resume_from(config, "c.h5", yaml, strlen(yaml), NULL), TT_ECONFIG,
+    assert_fails(tt_config_resume_from(config, "c.h5", yaml, strlen(yaml), NULL, NULL), TT_ECONFIG,
                  "c.h5:2: unknown key 'no_such'; see the list of parameters");
     assert_int_equal(tt_config_source(config, "seed"), TT_SOURCE_DEFAULT);
     /* Without the comments, values count all the same; the file then says what is pinned. */
     yaml = "kernels: {tile_m: 64}\n";
     set(config, TT_SOURCE_FILE, "kernels.tile_m=16");
-    assert_ok(tt_config_resume_from(config, "c.h5", yaml, strlen(yaml), NULL));
+    assert_ok(tt_config_resume_from(config, "c.h5", yaml, strlen(yaml), NULL, NULL));
     assert_value(config, "kernels.tile_m", "64");
     assert_string_equal(tt_config_origin(config, "kernels.tile_m"), "c.h5:1");
     assert_true(tt_config_is_pinned(config, "kernels.tile_m"));
@@ -303,7 +317,7 @@ static void test_round_trip(void **state)
         /* And as a checkpoint, with who pinned what. */
         tt_config_destroy(back);
         back = test_config(params);
-        assert_ok(tt_config_resume_from(back, "c", yaml.data, yaml.length, NULL));
+        assert_ok(tt_config_resume_from(back, "c", yaml.data, yaml.length, NULL, NULL));
         for (size_t k = 0; k < count; k++) {
             const char *key = tt_params_at(params, k)->key;
             assert_int_equal(tt_config_is_pinned(config, key), tt_config_is_pinned(back, key));
@@ -317,12 +331,48 @@ static void test_round_trip(void **state)
     }
 }
 
+/* A value that was changed in the file only: the checkpoint's counts, and that is said. */
+static void test_file_is_ignored(void **state)
+{
+    (void)state;
+    const char *file = "model:\n  dim: 128\nkernels:\n  tile_m: 32\n  tile_k: auto\n  threads: 5\n"
+                       "optim: {rate: 0.02}\nrun:\n  name: it's new\n";
+    tt_text yaml;
+    write_checkpoint(&yaml);
+    tt_config *config = test_config(params);
+    assert_ok(tt_config_load_text(config, TT_SOURCE_FILE, "a.yaml", file, strlen(file)));
+    set(config, TT_SOURCE_COMMAND, "optim.rate=0.5"); /* not the file's, so not ignored */
+    tt_text_clear(&warnings);
+    resume(config, &yaml, "optim.rate: 0.01 -> 0.5 (--set)\n");
+    assert_string_equal(
+        warnings.data,
+        "a.yaml:4: kernels.tile_m 32 is ignored: the checkpoint's 64 counts; use --set "
+        "kernels.tile_m=32\n"
+        "a.yaml:6: kernels.threads 5 is ignored: the checkpoint's 3 counts; use --set "
+        "kernels.threads=5\n"
+        "a.yaml:9: run.name \"it's new\" is ignored: the checkpoint's \"\xc3\xa9t\xc3\xa9\" counts; "
+        "use --set 'run.name=it'\\''s new'\n");
+    assert_value(config, "kernels.threads", "3");
+    tt_config_destroy(config);
+    /* A refused resume says only why. */
+    config = test_config(params);
+    tt_text_clear(&warnings);
+    assert_ok(tt_config_load_text(config, TT_SOURCE_FILE, "a.yaml", file, strlen(file)));
+    set(config, TT_SOURCE_COMMAND, "model.dim=256");
+    assert_fails(tt_config_resume_from(config, "c.h5", yaml.data, yaml.length, NULL, &sink),
+                 TT_ECONFIG, "model.dim cannot change");
+    assert_string_equal(warnings.data, "");
+    tt_config_destroy(config);
+    tt_text_clear(&yaml);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_given),  cmocka_unit_test(test_chain_of_resumes),
-        cmocka_unit_test(test_changes),        cmocka_unit_test(test_immutable),
-        cmocka_unit_test(test_bad_checkpoint), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_nothing_given),   cmocka_unit_test(test_chain_of_resumes),
+        cmocka_unit_test(test_changes),         cmocka_unit_test(test_immutable),
+        cmocka_unit_test(test_bad_checkpoint),  cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_file_is_ignored),
     };
     return cmocka_run_group_tests(tests, make_table, free_table);
 }

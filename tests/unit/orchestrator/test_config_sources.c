@@ -30,7 +30,7 @@ static void apply(tt_config **config, tt_source source)
         assert_ok(tt_config_load_text(*config, source, "a.yaml", text, strlen(text)));
         return;
     case TT_SOURCE_CHECKPOINT:
-        assert_ok(tt_config_resume_from(*config, "c.h5", text, strlen(text), NULL));
+        assert_ok(tt_config_resume_from(*config, "c.h5", text, strlen(text), NULL, NULL));
         return;
     case TT_SOURCE_ENVIRONMENT:
         assert_ok(tt_config_load_environment(*config, environment));

@@ -64,7 +64,7 @@ static void appends(void **state)
     tt_jsonl file;
     meddle m;
     meddle_init(&m, MEDDLE_NONE, 0, 0);
-    assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_OK);
+    assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
     holds(s->path, "");
     assert_int_equal(add(&file, "{\"a\":1}"), TT_OK);
     assert_int_equal(tt_jsonl_append(&file, "{}", 2, false), TT_OK);
@@ -76,7 +76,7 @@ static void appends(void **state)
     assert_int_equal(atomic_load(&m.calls) - before, 1);
     tt_jsonl_close(&file);
     tt_jsonl_close(&file);
-    assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_OK);
+    assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
     assert_int_equal(add(&file, "4"), TT_OK);
     tt_jsonl_close(&file);
     holds(s->path, "{\"a\":1}\n{}\n[]\n3\n4\n");
@@ -99,7 +99,7 @@ static void cut_by_a_crash(void **state)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         tt_jsonl file;
         put(s->path, table[i].found);
-        assert_int_equal(tt_jsonl_open(&file, tt_file_ops_posix(), s->path), TT_OK);
+        assert_int_equal(tt_jsonl_open(&file, tt_file_ops_posix(), s->path, false), TT_OK);
         holds(s->path, table[i].kept);
         assert_int_equal(add(&file, "1"), TT_OK);
         tt_jsonl_close(&file);
@@ -123,7 +123,7 @@ static void cut_far_from_the_end(void **state)
             meddle m;
             meddle_init(&m, short_reads ? MEDDLE_SHORT : MEDDLE_NONE, 0, 0);
             put(s->path, text);
-            assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_OK);
+            assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
             assert_int_equal(add(&file, "1"), TT_OK);
             tt_jsonl_close(&file);
             holds(s->path, "{}\n1\n");
@@ -153,7 +153,7 @@ static void failed_append_leaves_no_trace(void **state)
             meddle m;
             put(s->path, "{}\n");
             meddle_init(&m, MEDDLE_NONE, 0, 0);
-            assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_OK);
+            assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
             m.how = table[i].how;
             m.error = table[i].error;
             m.at = atomic_load(&m.calls) + table[i].at;
@@ -177,7 +177,7 @@ static void interrupted_and_short(void **state)
     /* A signal is not a failure. */
     for (int at = 0; at < 2; at++) {
         meddle_init(&m, MEDDLE_NONE, 0, 0);
-        assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_OK);
+        assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
         m.how = MEDDLE_FAIL_ONCE;
         m.error = EINTR;
         m.at = atomic_load(&m.calls) + at;
@@ -196,13 +196,13 @@ static void cannot_open(void **state)
     tt_jsonl file;
     char elsewhere[128];
     snprintf(elsewhere, sizeof elsewhere, "%s/none/lines.jsonl", s->folder);
-    assert_int_equal(tt_jsonl_open(&file, tt_file_ops_posix(), elsewhere), TT_ENOTFOUND);
+    assert_int_equal(tt_jsonl_open(&file, tt_file_ops_posix(), elsewhere, false), TT_ENOTFOUND);
     tt_jsonl_close(&file);
     put(s->path, "{}\n{");
     meddle m;
     for (int64_t at = 0; at < 2; at++) {
         meddle_init(&m, MEDDLE_FAIL_ONCE, at, EIO);
-        assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path), TT_EIO);
+        assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_EIO);
         tt_jsonl_close(&file);
         holds(s->path, "{}\n{"); /* what cannot be read is not cut */
     }

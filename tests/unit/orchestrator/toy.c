@@ -276,7 +276,7 @@ static tt_status configure(toy *job, const char *resume, const char *const *sett
     for (; !status && settings && *settings; settings++) {
         status = tt_config_set(job->config, TT_SOURCE_COMMAND, *settings, "--set");
     }
-    tt_text_init(&job->resume.changes);
+    tt_resume_init(&job->resume);
     if (!status && resume) {
         status = tt_resume_prepare(job->directory, resume, job->config, &job->sink, &job->resume);
     }
