@@ -232,7 +232,7 @@ static tt_status find_newest(const char *run_directory, const tt_log_sink *log, 
     return status;
 }
 
-static tt_status take_values(tt_resume *resume, tt_config *config)
+static tt_status take_values(tt_resume *resume, tt_config *config, const tt_log_sink *log)
 {
     tt_text yaml;
     tt_text_init(&yaml);
@@ -241,8 +241,8 @@ static tt_status take_values(tt_resume *resume, tt_config *config)
         status = tt_store_read_text(resume->store, "/meta/config.yaml", &yaml);
     }
     if (!status) {
-        status =
-            tt_config_resume_from(config, resume->path, yaml.data, yaml.length, &resume->changes);
+        status = tt_config_resume_from(config, resume->path, yaml.data, yaml.length,
+                                       &resume->changes, log);
     }
     tt_text_clear(&yaml);
     return status;
@@ -260,7 +260,7 @@ tt_status tt_resume_prepare(const char *run_directory, const char *how, tt_confi
         snprintf(out->path, sizeof out->path, "%s", how);
     }
     if (!status && out->path[0]) {
-        status = take_values(out, config);
+        status = take_values(out, config, log);
     }
     if (status) {
         tt_resume_clear(out);

@@ -37,7 +37,7 @@ static tt_status read_config(const tt_store *store, const char *where, tt_params
         status = tt_store_read_text(store, "/meta/config.yaml", &yaml);
     }
     if (!status) {
-        status = tt_config_resume_from(*config, where, yaml.data, yaml.length, &changes);
+        status = tt_config_resume_from(*config, where, yaml.data, yaml.length, &changes, NULL);
     }
     tt_text_clear(&yaml);
     tt_text_clear(&changes);
