@@ -23,8 +23,8 @@ typedef struct tt_data_options {
  *
  * Folders are walked recursively. A folder that holds a token file is a folder of .bin; only its
  * .bin files are used. Passed over and counted: empty files, files that hold a NUL byte, links to
- * folders, what is no regular file. Hidden entries (".git") are left out. A link to a file is that
- * file. limit_bytes cuts within a file: the files after it are not used.
+ * folders or to nothing, what is no regular file. Hidden entries (".git") are left out. A link to a
+ * file is that file. limit_bytes cuts within a file: the files after it are not used.
  *
  * Whole files are held out, chosen by a hash of the relative path (not of the seed: runs with
  * different seeds are validated on the same text): about the share asked for, at least one file,

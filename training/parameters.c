@@ -242,8 +242,8 @@ static const tt_param table[] = {
      .may_be_auto = true,
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "kernels",
-     .help = "implementation of every operation, by name (reference, blocked_v1, blocked_v3, "
-             "blocked_v4); auto: the best that the machine has"},
+     .help = "implementation of every operation, by name, such as reference; auto: the best that "
+             "the machine has"},
     {.key = "kernels.tune_seconds",
      .type = TT_TYPE_FLOAT,
      .unit = "s",
