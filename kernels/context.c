@@ -19,9 +19,9 @@ static tt_status check_options(const tt_context_options *options)
     if (options->dtype != TT_F32 && options->dtype != TT_F64)
         return tt_fail(TT_EINVAL, "a context computes in f32 or f64, not %s",
                        tt_dtype_name(options->dtype));
-    if (options->threads < 0 || options->threads > 1024)
-        return tt_fail(TT_EINVAL, "%d threads: 0 (automatic) to 1024 are possible",
-                       options->threads);
+    if (options->threads < 0 || options->threads > TT_MAX_THREADS)
+        return tt_fail(TT_ECONFIG, "%d threads: 1 to %d are possible, or 0 for all processors",
+                       options->threads, TT_MAX_THREADS);
     return TT_OK;
 }
 
@@ -77,6 +77,8 @@ tt_status tt_context_create(const tt_context_options *options, tt_context **out)
     pthread_mutex_init(&context->guard_lock, NULL);
     context->dtype = options->dtype;
     context->exec.threads = options->threads > 0 ? options->threads : tt_threads_available();
+    if (context->exec.threads > TT_MAX_THREADS)
+        context->exec.threads = TT_MAX_THREADS;
     context->exec.tile = (tt_tile){32, 32, 32};
     context->exec.stream_bytes = TT_STREAM_BYTES;
     for (int op = 0; op < TT_OP_COUNT; op++)
@@ -117,14 +119,18 @@ tt_tile tt_context_tile(const tt_context *context)
     return context->exec.tile;
 }
 
-static bool tile_side_valid(int side)
+bool tt_tile_valid(tt_tile tile)
 {
-    return side >= TT_TILE_MIN && side <= TT_TILE_MAX && (side & (side - 1)) == 0;
+    const int sides[3] = {tile.m, tile.n, tile.k};
+    for (int i = 0; i < 3; i++)
+        if (sides[i] < TT_TILE_MIN || sides[i] > TT_TILE_MAX || (sides[i] & (sides[i] - 1)) != 0)
+            return false;
+    return true;
 }
 
 tt_status tt_context_set_tile(tt_context *context, tt_tile tile)
 {
-    if (!tile_side_valid(tile.m) || !tile_side_valid(tile.n) || !tile_side_valid(tile.k))
+    if (!tt_tile_valid(tile))
         return tt_fail(TT_EINVAL, "tile %dx%dx%d: each side is a power of two from %d to %d",
                        tile.m, tile.n, tile.k, TT_TILE_MIN, TT_TILE_MAX);
     context->exec.tile = tile;

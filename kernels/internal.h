@@ -55,6 +55,9 @@ struct tt_context {
 const tt_variant *tt_variants(size_t *count);
 const tt_variant *tt_variant_best(tt_op op, tt_dtype dtype);
 
+/* Each side a power of two from TT_TILE_MIN to TT_TILE_MAX. */
+bool tt_tile_valid(tt_tile tile);
+
 /* TT_EINVAL with a message when the arguments break the operation's contract. */
 tt_status tt_op_validate(tt_op op, const void *args);
 /* The same for what lies in tensor memory (tokens, targets): TT_EDATA. */

@@ -26,13 +26,15 @@ typedef struct tuning {
     double anchor_seconds; /* its time in the first wave */
 } tuning;
 
-static bool tile_valid(tt_tile tile)
+static tt_status check_shape(const tt_gemm_shape *shape)
 {
-    const int sides[3] = {tile.m, tile.n, tile.k};
-    for (int i = 0; i < 3; i++)
-        if (sides[i] < TT_TILE_MIN || sides[i] > TT_TILE_MAX || (sides[i] & (sides[i] - 1)) != 0)
-            return false;
-    return true;
+    if (shape->op != TT_OP_LINEAR_FORWARD && shape->op != TT_OP_LINEAR_DGRAD &&
+        shape->op != TT_OP_LINEAR_WGRAD)
+        return tt_fail(TT_EINVAL, "tune: %s is not a matrix product", tt_op_name(shape->op));
+    if (shape->m <= 0 || shape->n <= 0 || shape->k <= 0 || shape->count <= 0)
+        return tt_fail(TT_EINVAL, "tune: shape %lldx%lldx%lld, %d times: each must be positive",
+                       (long long)shape->m, (long long)shape->n, (long long)shape->k, shape->count);
+    return TT_OK;
 }
 
 static tt_status check_options(const tt_tune_options *options)
@@ -46,34 +48,68 @@ static tt_status check_options(const tt_tune_options *options)
         !(options->tie_band >= 0) || isnan(options->budget_seconds))
         return tt_fail(TT_EINVAL, "tune: repetitions, tie band or budget is out of range");
     for (size_t i = 0; i < options->candidate_count; i++)
-        if (!tile_valid(options->candidates[i]))
+        if (!tt_tile_valid(options->candidates[i]))
             return tt_fail(TT_EINVAL, "tune: candidate %zu is no tile (powers of two, %d to %d)", i,
                            TT_TILE_MIN, TT_TILE_MAX);
+    for (size_t i = 0; i < options->shape_count; i++)
+        if (check_shape(&options->shapes[i]) != TT_OK)
+            return TT_EINVAL;
     return TT_OK;
 }
 
-static bool budget_left(const tuning *t)
+static double seconds_left(const tuning *t)
 {
-    double spent = (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
-    return spent < t->options->budget_seconds;
+    return t->options->budget_seconds - (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
 }
 
-/* Proves candidates [begin, end) on every shape. */
+static tt_tile largest_tile(const tuning *t, size_t begin, size_t end)
+{
+    tt_tile largest = {TT_TILE_MIN, TT_TILE_MIN, TT_TILE_MIN};
+    for (size_t i = begin; i < end; i++) {
+        tt_tile tile = t->results[i].tile;
+        largest.m = tile.m > largest.m ? tile.m : largest.m;
+        largest.n = tile.n > largest.n ? tile.n : largest.n;
+    }
+    return largest;
+}
+
+/* Candidates [begin, end) on one shape; *spent if the budget did not suffice. */
+static tt_status prove_shape(tuning *t, size_t s, size_t begin, size_t end, bool *right,
+                             bool *spent)
+{
+    tt_problem *problem = &t->problems[s];
+    *spent = seconds_left(t) <= 0;
+    if (*spent)
+        return TT_OK;
+    tt_status status = tt_problem_fit(problem, &t->options->shapes[s], largest_tile(t, begin, end),
+                                      t->target->threads);
+    if (status == TT_OK)
+        status = tt_problem_open(problem);
+    for (size_t i = begin; i < end && status == TT_OK && !*spent; i++) {
+        *spent = seconds_left(t) <= 0;
+        if (!*spent && right[i - begin])
+            status = tt_problem_check(problem, t->target, t->results[i].tile, &t->results[i].error,
+                                      &right[i - begin]);
+    }
+    tt_problem_close(problem);
+    return status;
+}
+
+/* Proves candidates [begin, end) on every shape; none of them conforms when the budget does not
+ * suffice for all. */
 static tt_status prove(tuning *t, size_t begin, size_t end)
 {
-    tt_status status = TT_OK;
+    bool right[WAVE], spent = false;
     for (size_t i = begin; i < end; i++)
-        t->results[i].conforms = true;
-    for (size_t s = 0; s < t->options->shape_count && status == TT_OK; s++) {
-        tt_problem *problem = &t->problems[s];
-        status = tt_problem_open(problem);
-        for (size_t i = begin; i < end && status == TT_OK; i++)
-            if (t->results[i].conforms)
-                status = tt_problem_check(problem, t->target, t->results[i].tile,
-                                          &t->results[i].error, &t->results[i].conforms);
-        tt_problem_close(problem);
+        right[i - begin] = true;
+    for (size_t s = 0; s < t->options->shape_count && !spent; s++) {
+        tt_status status = prove_shape(t, s, begin, end, right, &spent);
+        if (status != TT_OK)
+            return status;
     }
-    return status;
+    for (size_t i = begin; i < end; i++)
+        t->results[i].conforms = right[i - begin] && !spent;
+    return TT_OK;
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -89,13 +125,18 @@ static double median(double *values, int count)
 }
 
 /* Times `count` candidates on one shape: one untimed turn, then one run of each per turn, in
- * alternating directions. Adds count x median to seconds[]. */
+ * alternating directions, until the shape's share of the budget is used. Adds count x median to
+ * seconds[]. */
 static tt_status time_shape(const tuning *t, size_t s, const size_t *members, size_t count,
-                            double *seconds)
+                            double share, double *seconds)
 {
     double times[WAVE + 1][REPETITIONS_MAX];
-    int repetitions = t->options->repetitions;
-    for (int turn = -1; turn < repetitions; turn++) {
+    uint64_t begin = tt_clock_now(&t->clock);
+    int turns = 0;
+    for (int turn = -1; turn < t->options->repetitions; turn++) {
+        double used = (double)(tt_clock_now(&t->clock) - begin) * 1e-9;
+        if (turn > 0 && used * (turn + 2) / (turn + 1) > share)
+            break;
         for (size_t at = 0; at < count; at++) {
             size_t i = turn % 2 == 0 ? at : count - 1 - at;
             uint64_t before = tt_clock_now(&t->clock);
@@ -106,29 +147,53 @@ static tt_status time_shape(const tuning *t, size_t s, const size_t *members, si
             if (turn >= 0)
                 times[i][turn] = (double)(tt_clock_now(&t->clock) - before) * 1e-9;
         }
+        turns = turn + 1;
     }
     for (size_t i = 0; i < count; i++)
-        seconds[i] += t->options->shapes[s].count * median(times[i], repetitions);
+        seconds[i] += t->options->shapes[s].count * median(times[i], turns);
     return TT_OK;
 }
 
-/* Times the anchor and the conforming candidates of [begin, end). */
-static tt_status time_wave(tuning *t, size_t begin, size_t end)
+/* Multiply-adds of the shapes from s on. */
+static double work_from(const tuning *t, size_t s)
 {
-    size_t members[WAVE + 1] = {t->anchor}, count = 1;
-    double seconds[WAVE + 1] = {0};
-    tt_status status = TT_OK;
+    double work = 0;
+    for (; s < t->options->shape_count; s++) {
+        const tt_gemm_shape *shape = &t->options->shapes[s];
+        work += (double)shape->m * (double)shape->n * (double)shape->k;
+    }
+    return work;
+}
+
+/* The anchor and the conforming candidates of [begin, end): how many. */
+static size_t list_members(const tuning *t, size_t begin, size_t end, size_t *members)
+{
+    size_t count = 0;
+    members[count++] = t->anchor;
     for (size_t i = begin; i < end; i++)
         if (i != t->anchor && t->results[i].conforms)
             members[count++] = i;
-    for (size_t s = 0; s < t->options->shape_count && status == TT_OK; s++) {
-        status = tt_problem_open(&t->problems[s]);
+    return count;
+}
+
+/* Times the anchor and the conforming candidates of [begin, end), unless the budget ends first. */
+static tt_status time_wave(tuning *t, size_t begin, size_t end)
+{
+    size_t members[WAVE + 1];
+    double seconds[WAVE + 1] = {0};
+    size_t count = list_members(t, begin, end, members);
+    for (size_t s = 0; s < t->options->shape_count; s++) {
+        double left = seconds_left(t);
+        if (left <= 0)
+            return TT_OK;
+        double share = left * (1 - work_from(t, s + 1) / work_from(t, s));
+        tt_status status = tt_problem_open(&t->problems[s]);
         if (status == TT_OK)
-            status = time_shape(t, s, members, count, seconds);
+            status = time_shape(t, s, members, count, share, seconds);
         tt_problem_close(&t->problems[s]);
+        if (status != TT_OK)
+            return status;
     }
-    if (status != TT_OK)
-        return status;
     if (!t->results[t->anchor].timed)
         t->anchor_seconds = seconds[0];
     for (size_t i = 0; i < count; i++) {
@@ -140,7 +205,8 @@ static tt_status time_wave(tuning *t, size_t begin, size_t end)
     return TT_OK;
 }
 
-/* The first candidate within the tie band of the fastest. */
+/* The first candidate within the tie band of the fastest; where none was timed, the first that is
+ * not known to be wrong. */
 static tt_status choose(const tuning *t, size_t *chosen)
 {
     double best = INFINITY;
@@ -155,21 +221,26 @@ static tt_status choose(const tuning *t, size_t *chosen)
             return TT_OK;
         }
     }
+    for (size_t i = 0; i < count && isinf(best); i++) {
+        if (t->results[i].error <= 1) {
+            *chosen = i;
+            return TT_OK;
+        }
+    }
     return tt_fail(TT_EINTERNAL, "tune: not one of %zu tiles computes the right product", count);
 }
 
+/* A wave begins when the last one's cost per candidate says that it will get done; the first is a
+ * small one, so that a short budget is enough for it. */
 static tt_status run_waves(tuning *t)
 {
-    size_t count = t->options->candidate_count;
+    size_t count = t->options->candidate_count, size = 2;
     t->anchor = count;
-    for (size_t begin = 0, end; begin < count; begin = end) {
-        /* The incumbent comes first and whatever the budget, even alone. */
-        end = begin + WAVE < count ? begin + WAVE : count;
-        if (!budget_left(t)) {
-            if (begin > 0 && t->anchor < count)
-                return TT_OK;
-            end = begin + 1;
-        }
+    for (size_t begin = 0, end; begin < count && size > 0; begin = end) {
+        double before = seconds_left(t);
+        if (before <= 0)
+            return TT_OK;
+        end = begin + size < count ? begin + size : count;
         tt_status status = prove(t, begin, end);
         for (size_t i = begin; i < end && t->anchor == count; i++)
             if (status == TT_OK && t->results[i].conforms)
@@ -178,35 +249,41 @@ static tt_status run_waves(tuning *t)
             status = time_wave(t, begin, end);
         if (status != TT_OK)
             return status;
+        double left = seconds_left(t), cost = (before - left) / (double)(end - begin);
+        size = left >= WAVE * cost ? WAVE : (size_t)fmax(0, left / cost);
     }
     return TT_OK;
 }
 
-tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
-                            tt_tune_candidate *results, size_t *chosen)
+/* What can be said without proving or timing anything. */
+static tt_status keep_first(const tt_tune_options *options, tt_tune_candidate *results,
+                            size_t *chosen)
 {
     tt_status status = check_options(options);
     if (status != TT_OK)
         return status;
     if (results == NULL || chosen == NULL)
         return tt_fail(TT_EINVAL, "tune: no place for the results");
+    for (size_t i = 0; i < options->candidate_count; i++)
+        results[i] = (tt_tune_candidate){.tile = options->candidates[i]};
+    *chosen = 0;
+    return TT_OK;
+}
+
+tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
+                            tt_tune_candidate *results, size_t *chosen)
+{
+    size_t first;
+    tt_status status = keep_first(options, results, chosen != NULL ? &first : NULL);
+    if (status != TT_OK)
+        return status;
     tuning t = {.target = target, .options = options, .results = results};
     t.clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
     t.begin = tt_clock_now(&t.clock);
-    tt_tile largest = {TT_TILE_MIN, TT_TILE_MIN, TT_TILE_MIN};
-    for (size_t i = 0; i < options->candidate_count; i++) {
-        tt_tile tile = options->candidates[i];
-        results[i] = (tt_tune_candidate){.tile = tile};
-        largest.m = tile.m > largest.m ? tile.m : largest.m;
-        largest.n = tile.n > largest.n ? tile.n : largest.n;
-    }
     t.problems = calloc(options->shape_count, sizeof *t.problems);
     if (t.problems == NULL)
         return tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes", options->shape_count);
-    for (size_t s = 0; s < options->shape_count && status == TT_OK; s++)
-        status = tt_problem_init(&t.problems[s], &options->shapes[s], largest);
-    if (status == TT_OK)
-        status = run_waves(&t);
+    status = run_waves(&t);
     if (status == TT_OK)
         status = choose(&t, chosen);
     for (size_t s = 0; s < options->shape_count; s++)
@@ -226,7 +303,12 @@ tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
 {
     if (context == NULL || context->dtype != TT_F32)
         return tt_fail(TT_EINVAL, "tune: tiles are tuned in an f32 context");
-    tt_tune_target target = {.run = run_in_context, .user = context};
+    if (!context->table[TT_OP_LINEAR_FORWARD]->info.tiled &&
+        !context->table[TT_OP_LINEAR_DGRAD]->info.tiled &&
+        !context->table[TT_OP_LINEAR_WGRAD]->info.tiled)
+        return keep_first(options, results, chosen);
+    tt_tune_target target = {
+        .run = run_in_context, .user = context, .threads = context->exec.threads};
     for (int op = 0; op < TT_OP_COUNT; op++)
         target.numerics[op] = context->table[op]->info.numerics;
     tt_tile tile = context->exec.tile;

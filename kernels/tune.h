@@ -12,12 +12,13 @@ typedef struct tt_tune_target {
     void *user;
     /* Of each of the three products' variants: how equal the bits of two runs must be. */
     tt_numerics numerics[TT_OP_COUNT];
+    int threads; /* for the float64 references */
 } tt_tune_target;
 
 tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
                             tt_tune_candidate *results, size_t *chosen);
 
-/* One shape under test, as out[rows, columns] = start + a b over k. */
+/* One shape under test, as out[rows, columns] = start + a b over k. Starts zeroed. */
 typedef struct tt_problem {
     tt_op op;
     int64_t rows, columns, k;
@@ -31,7 +32,9 @@ typedef struct tt_problem {
     float *a, *b, *out, *out_memory; /* while the problem is open; canaries around out */
 } tt_problem;
 
-tt_status tt_problem_init(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest);
+/* Computes the references that checking tiles up to `largest` takes, unless they are there. */
+tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
+                         int threads);
 void tt_problem_clear(tt_problem *problem);
 /* Operands and output at the real shape; close frees them. */
 tt_status tt_problem_open(tt_problem *problem);
@@ -46,13 +49,13 @@ tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target, tt
 
 /* c(rows x columns) += a b in float64 by plain loops, a (rows x k) and b (k x columns) row-major;
  * independent of the kernels under test, and compiled for each instruction set to be quick. */
-typedef void (*tt_product_f64_fn)(int64_t rows, int64_t columns, int64_t k, const float *a,
-                                  const float *b, double *c);
-void tt_product_f64__v1(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
-                        double *c);
-void tt_product_f64__v3(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
-                        double *c);
-void tt_product_f64__v4(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
-                        double *c);
+typedef void (*tt_product_f64_fn)(int threads, int64_t rows, int64_t columns, int64_t k,
+                                  const float *a, const float *b, double *c);
+void tt_product_f64__v1(int threads, int64_t rows, int64_t columns, int64_t k, const float *a,
+                        const float *b, double *c);
+void tt_product_f64__v3(int threads, int64_t rows, int64_t columns, int64_t k, const float *a,
+                        const float *b, double *c);
+void tt_product_f64__v4(int threads, int64_t rows, int64_t columns, int64_t k, const float *a,
+                        const float *b, double *c);
 
 #endif

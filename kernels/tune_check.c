@@ -62,8 +62,8 @@ static void *take(int64_t count, size_t size)
     return memory;
 }
 
-static void product_f64(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
-                        double *c)
+static void product_f64(int threads, int64_t rows, int64_t columns, int64_t k, const float *a,
+                        const float *b, double *c)
 {
     tt_product_f64_fn product = tt_product_f64__v1;
 #if defined(__x86_64__)
@@ -72,11 +72,11 @@ static void product_f64(int64_t rows, int64_t columns, int64_t k, const float *a
     if (tt_isa_available(TT_ISA_X86_64_V4))
         product = tt_product_f64__v4;
 #endif
-    product(rows, columns, k, a, b, c);
+    product(threads, rows, columns, k, a, b, c);
 }
 
 /* The reference on the largest checked shape. */
-static tt_status expect_elements(tt_problem *problem)
+static tt_status expect_elements(tt_problem *problem, int threads)
 {
     int64_t rows = problem->check_rows, columns = problem->check_columns, k = problem->k;
     tt_status status = TT_ENOMEM;
@@ -93,7 +93,7 @@ static tt_status expect_elements(tt_problem *problem)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++)
             problem->expected[i * columns + j] = (double)start_at(problem->op, i, j);
-    product_f64(rows, columns, k, a, b, problem->expected);
+    product_f64(threads, rows, columns, k, a, b, problem->expected);
     status = TT_OK;
 out:
     free(a);
@@ -154,28 +154,24 @@ static int64_t checked_side(int64_t side, int tile, int remainder)
     return (2 * (int64_t)tile < side ? 2 * (int64_t)tile : side) + remainder;
 }
 
-tt_status tt_problem_init(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest)
+tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
+                         int threads)
 {
-    *problem = (tt_problem){.op = shape->op};
-    switch (shape->op) {
-    case TT_OP_LINEAR_FORWARD:
-        problem->rows = shape->m, problem->columns = shape->n, problem->k = shape->k;
-        break;
-    case TT_OP_LINEAR_DGRAD:
-        problem->rows = shape->m, problem->columns = shape->k, problem->k = shape->n;
-        break;
-    case TT_OP_LINEAR_WGRAD:
-        problem->rows = shape->n, problem->columns = shape->k, problem->k = shape->m;
-        break;
-    default:
-        return tt_fail(TT_EINVAL, "tune: %s is not a matrix product", tt_op_name(shape->op));
-    }
-    if (shape->m <= 0 || shape->n <= 0 || shape->k <= 0 || shape->count <= 0)
-        return tt_fail(TT_EINVAL, "tune: shape %lldx%lldx%lld, %d times: each must be positive",
-                       (long long)shape->m, (long long)shape->n, (long long)shape->k, shape->count);
-    problem->check_rows = checked_side(problem->rows, largest.m, REMAINDER_ROWS);
-    problem->check_columns = checked_side(problem->columns, largest.n, REMAINDER_COLUMNS);
-    tt_status status = expect_elements(problem);
+    tt_problem next = {.op = shape->op, .hashed = problem->hashed, .hash = problem->hash};
+    if (shape->op == TT_OP_LINEAR_FORWARD)
+        next.rows = shape->m, next.columns = shape->n, next.k = shape->k;
+    else if (shape->op == TT_OP_LINEAR_DGRAD)
+        next.rows = shape->m, next.columns = shape->k, next.k = shape->n;
+    else
+        next.rows = shape->n, next.columns = shape->k, next.k = shape->m;
+    next.check_rows = checked_side(next.rows, largest.m, REMAINDER_ROWS);
+    next.check_columns = checked_side(next.columns, largest.n, REMAINDER_COLUMNS);
+    if (problem->expected != NULL && next.check_rows <= problem->check_rows &&
+        next.check_columns <= problem->check_columns)
+        return TT_OK;
+    tt_problem_clear(problem);
+    *problem = next;
+    tt_status status = expect_elements(problem, threads);
     return status == TT_OK ? expect_sums(problem) : status;
 }
 

@@ -22,9 +22,12 @@ extern "C" {
 
 typedef struct tt_context tt_context;
 
+/* Threads that a context can have. */
+#define TT_MAX_THREADS 1024
+
 typedef struct tt_context_options {
     size_t size;         /* sizeof(tt_context_options) */
-    int threads;         /* 0: tt_threads_available() */
+    int threads;         /* up to TT_MAX_THREADS; 0: tt_threads_available(), within that */
     tt_dtype dtype;      /* TT_F32, or TT_F64 to check gradients */
     size_t tensor_bytes; /* capacity of the context's tensor arena */
     tt_memory_hook hook; /* counts tensor memory; may be NULL */
@@ -33,7 +36,8 @@ typedef struct tt_context_options {
 } tt_context_options;
 
 TT_API void tt_context_options_init(tt_context_options *options);
-/* Starts with the best variant that this machine has for every operation. */
+/* Starts with the best variant that this machine has for every operation. TT_ECONFIG for a number
+ * of threads out of range. */
 TT_API tt_status tt_context_create(const tt_context_options *options, tt_context **out);
 TT_API void tt_context_destroy(tt_context *context);
 TT_API int tt_context_threads(const tt_context *context);
@@ -277,8 +281,8 @@ typedef struct tt_gemm_shape {
 
 typedef struct tt_tune_candidate {
     tt_tile tile;
-    bool conforms;  /* false: never timed */
-    bool timed;     /* false: the budget ran out before it */
+    bool conforms;  /* proven right for every shape; false: wrong (error > 1) or not all proven */
+    bool timed;     /* false: not conforming, or the budget ran out before it */
     double seconds; /* per step: sum over shapes of count x median */
     double error;   /* worst of its conformance checks, as a share of the bound */
 } tt_tune_candidate;
@@ -289,9 +293,9 @@ typedef struct tt_tune_options {
     size_t shape_count;
     const tt_tile *candidates; /* the first is the incumbent */
     size_t candidate_count;
-    double budget_seconds; /* no new candidate is timed after it; the incumbent always is */
+    double budget_seconds; /* of proving and timing together; 0 and less: neither */
     double tie_band;       /* within this share of the best, the candidate listed first wins */
-    int repetitions;       /* timings per shape; the median counts */
+    int repetitions;       /* timings per shape, fewer if the budget is short; the median counts */
     const tt_clock *clock; /* NULL: monotonic */
 } tt_tune_options;
 
@@ -300,7 +304,13 @@ TT_API void tt_tune_options_init(tt_tune_options *options);
  * compared with a float64 reference on two tiles + remainder with full k; at the real shape a
  * Freivalds check and 64 sampled outputs; bounds from dtype and k), is timed only if it conforms,
  * and the fastest within the tie band is chosen. results[candidate_count] is filled; *chosen is
- * an index into it. Leaves the context's tile as it was. */
+ * an index into it. Leaves the context's tile as it was.
+ *
+ * Nothing begins once the budget is spent: it is looked at before every check of a candidate on a
+ * shape and before every shape's timing, and candidates whose timing it cuts short count as not
+ * timed. When nothing could be timed, the first candidate that is not known to be wrong is chosen.
+ * Where no tile matters (none of the context's three linear variants is tiled), the first
+ * candidate is chosen at once, neither proven nor timed. */
 TT_API tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
                               tt_tune_candidate *results, size_t *chosen);
 

@@ -31,11 +31,11 @@ static void one_row(int64_t columns, int64_t k, const float *a, const float *b, 
             c[j] += (double)a[p] * (double)b[p * columns + j];
 }
 
-void PRODUCT(tt_product_f64)(int64_t rows, int64_t columns, int64_t k, const float *a,
+void PRODUCT(tt_product_f64)(int threads, int64_t rows, int64_t columns, int64_t k, const float *a,
                              const float *b, double *c)
 {
     int64_t fours = rows / 4;
-#pragma omp parallel for schedule(dynamic, 4)
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4) if (threads > 1)
     for (int64_t i = 0; i < fours; i++)
         four_rows(columns, k, a + 4 * i * k, b, c + 4 * i * columns);
     for (int64_t i = 4 * fours; i < rows; i++)

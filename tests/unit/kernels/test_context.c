@@ -47,7 +47,10 @@ static void test_options(void **state)
     assert_int_equal(tt_context_create(&options, &context), TT_EINVAL);
     options.dtype = TT_F32;
     options.threads = -1;
-    assert_int_equal(tt_context_create(&options, &context), TT_EINVAL);
+    assert_int_equal(tt_context_create(&options, &context), TT_ECONFIG);
+    options.threads = TT_MAX_THREADS + 1;
+    assert_int_equal(tt_context_create(&options, &context), TT_ECONFIG);
+    assert_non_null(strstr(tt_error_message(), "1025 threads: 1 to 1024"));
     options.threads = 0;
     options.size = 1;
     assert_int_equal(tt_context_create(&options, &context), TT_EINVAL);

@@ -143,7 +143,7 @@ static void setup(planted *p, tt_tune_target *target, tt_tune_options *options)
     for (int i = 0; i < TILES; i++)
         p->cost_ns[i] = 1000;
     assert_int_equal(tt_context_create(&context_options, &p->context), TT_OK);
-    *target = (tt_tune_target){.run = run, .user = p};
+    *target = (tt_tune_target){.run = run, .user = p, .threads = 2};
     for (int op = 0; op < TT_OP_COUNT; op++)
         target->numerics[op] = TT_NUMERICS_EXACT;
     tt_tune_options_init(options);
@@ -296,15 +296,78 @@ static void test_budget(void **state)
 {
     (void)state;
     tt_tune_candidate r[TILES];
-    /* None: only the incumbent. */
-    assert_int_equal(choose_with((uint64_t[]){1000, 1, 1, 1, 1}, 0, 0, r), 0);
-    assert_true(r[0].timed && r[0].conforms);
-    for (int i = 1; i < TILES; i++)
+    const uint64_t costs[TILES] = {1000, 900, 900, 900, 1};
+    /* None: nothing is proven, nothing timed. */
+    for (int negative = 0; negative < 2; negative++) {
+        assert_int_equal(choose_with(costs, 0, -negative, r), 0);
+        for (int i = 0; i < TILES; i++)
+            assert_true(same_tile(r[i].tile, tiles[i]) && !r[i].timed && !r[i].conforms);
+    }
+    /* A check takes three runs of each of the three shapes: 17.1 us for the first two. */
+    assert_int_equal(choose_with(costs, 0, 10e-6, r), 0);
+    for (int i = 0; i < TILES; i++)
         assert_false(r[i].timed || r[i].conforms);
-    /* Spent after the first wave. */
-    assert_int_equal(choose_with((uint64_t[]){1000, 900, 900, 900, 1}, 0, 1e-6, r), 1);
-    assert_true(r[3].timed);
-    assert_false(r[4].timed);
+    /* Proven, but not timed on every shape. */
+    assert_int_equal(choose_with(costs, 0, 18e-6, r), 0);
+    assert_true(r[0].conforms && r[1].conforms);
+    assert_false(r[0].timed || r[1].timed);
+    /* Fewer turns than asked for: an untimed one and one or two others. */
+    assert_int_equal(choose_with(costs, 0, 30e-6, r), 1);
+    assert_true(r[0].timed && r[1].timed);
+    assert_true(fabs(r[1].seconds - 4 * 900e-9) < 1e-15);
+    for (int i = 2; i < TILES; i++)
+        assert_false(r[i].timed || r[i].conforms);
+    /* All turns of the first two (39.9 us), and of one more. */
+    assert_int_equal(choose_with(costs, 0, 62e-6, r), 1);
+    assert_false(r[3].timed || r[4].timed);
+    assert_int_equal(choose_with(costs, 0, 1e-3, r), 4);
+}
+
+/* A short budget does not bring a wrong tile back. */
+static void test_budget_and_harm(void **state)
+{
+    (void)state;
+    planted p;
+    tt_tune_target target;
+    tt_tune_options options;
+    tt_tune_candidate results[TILES];
+    size_t chosen = 99;
+    setup(&p, &target, &options);
+    tt_clock clock = {planted_now, &p};
+    options.clock = &clock;
+    options.budget_seconds = 4e-6; /* the first shape's check of the first tile, and a little */
+    p.harm = HARM_NAN;
+    p.bad = tiles[0];
+    assert_int_equal(tt_tune_tile_with(&target, &options, results, &chosen), TT_OK);
+    assert_int_equal(chosen, 1);
+    assert_true(results[0].error > 1 && !results[1].conforms && !results[1].timed);
+    tt_context_destroy(p.context);
+}
+
+/* References take no tile: there is nothing to choose. */
+static void test_nothing_tiled(void **state)
+{
+    (void)state;
+    tt_context_options context_options;
+    tt_context *context = NULL;
+    tt_tune_options options;
+    tt_tune_candidate results[TILES];
+    const tt_gemm_shape huge = {TT_OP_LINEAR_FORWARD, 1 << 20, 1 << 20, 1 << 20, 1};
+    size_t chosen = 99;
+    tt_context_options_init(&context_options);
+    assert_int_equal(tt_context_create(&context_options, &context), TT_OK);
+    assert_int_equal(tt_context_set_variants(context, "reference"), TT_OK);
+    tt_tune_options_init(&options);
+    options.shapes = &huge;
+    options.shape_count = 1;
+    options.candidates = tiles;
+    options.candidate_count = TILES;
+    assert_int_equal(tt_tune_tile(context, &options, results, &chosen), TT_OK);
+    assert_int_equal(chosen, 0);
+    for (int i = 0; i < TILES; i++)
+        assert_true(same_tile(results[i].tile, tiles[i]) && !results[i].timed);
+    assert_int_equal(tt_tune_tile(context, &options, NULL, &chosen), TT_EINVAL);
+    tt_context_destroy(context);
 }
 
 static void test_real_context(void **state)
@@ -327,7 +390,7 @@ static void test_real_context(void **state)
     options.candidate_count = TILES;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != TT_OP_LINEAR_FORWARD || info->dtype != TT_F32 ||
+        if (info->op != TT_OP_LINEAR_FORWARD || info->dtype != TT_F32 || !info->tiled ||
             !tt_isa_available(info->isa))
             continue;
         assert_int_equal(tt_context_set_variants(context, info->name), TT_OK);
@@ -390,6 +453,8 @@ int main(void)
         cmocka_unit_test(test_drift),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_and_harm),
+        cmocka_unit_test(test_nothing_tiled),
         cmocka_unit_test(test_real_context),
         cmocka_unit_test(test_options),
     };
