@@ -178,12 +178,10 @@ static json_t *parse_config(const tt_text *yaml)
 {
     static const char name[] = "checkpoint";
     cli_settings settings;
-    tt_text changes;
     json_t *out = NULL;
-    tt_text_init(&changes);
     tt_status status = cli_settings_create(&settings);
     if (!status) {
-        status = tt_config_resume_from(settings.config, name, yaml->data, yaml->length, &changes);
+        status = tt_config_resume_from(settings.config, name, yaml->data, yaml->length, NULL, NULL);
     }
     if (status) {
         tt_error_clear();
@@ -198,7 +196,6 @@ static json_t *parse_config(const tt_text *yaml)
             json_object_set_new(out, key, one);
         }
     }
-    tt_text_clear(&changes);
     cli_settings_clear(&settings);
     return out ? out : json_null();
 }

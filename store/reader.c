@@ -109,7 +109,7 @@ tt_status tt_store_read_text(const tt_store *store, const char *path, tt_text *o
         return tt_fail(TT_EINVAL, "tt_store_read_text: store, path and out must be given");
     const tt_store_entry *entry = tt_store_find(store, path);
     if (!entry)
-        return tt_fail(TT_ENOTFOUND, "'%s' has no dataset '%s'", store->path, path);
+        return tt_fail(TT_EDATA, "'%s' has no dataset '%s'", store->path, path);
     if (entry->dtype != TT_U8 || entry->rank != 1 || entry->bytes > MAX_TEXT)
         return tt_fail(TT_EDATA, "'%s': dataset '%s' is not text of at most 64 MiB", store->path,
                        path);

@@ -1,6 +1,8 @@
 /* Damaged checkpoints: every command that reads one refuses it with 65. */
 #include "harness.h"
 
+#include "trimtab/store.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +133,45 @@ static void test_good_among_bad(void **state)
     outcome_clear(&o);
 }
 
+/* Intact, but another program's: nothing in it says what model it is. */
+static void test_foreign_container(void **state)
+{
+    (void)state;
+    static const int64_t dims[] = {1};
+    const tt_store_write_options options = {
+        .size = sizeof options, .directory = ".", .name = "foreign.h5"};
+    tt_store_writer *writer = NULL;
+    assert_int_equal(tt_store_writer_create(&options, &writer), TT_OK);
+    assert_int_equal(tt_store_writer_declare(writer, "/x", TT_U8, 1, dims), TT_OK);
+    assert_int_equal(tt_store_writer_put(writer, "/x", 0, "x", 1), TT_OK);
+    assert_int_equal(tt_store_writer_commit(writer, NULL), TT_OK);
+    tt_store_writer_destroy(writer);
+    outcome o = expect_success("verify foreign.h5");
+    outcome_clear(&o);
+    expect_error(65, "/meta/config.yaml", "generate foreign.h5");
+    expect_error(65, "/meta/config.yaml", "run tiny.yaml -o elsewhere --resume foreign.h5");
+}
+
+/* A copy that a user keeps beside the checkpoints is not what --resume auto goes on from, and
+ * pruning neither counts nor removes it. */
+static void test_copies_beside_checkpoints(void **state)
+{
+    (void)state;
+    size_t bytes;
+    make_run("later", "-s train.steps=16");
+    make_run("kept", "-s checkpoint.keep=1");
+    char *data = read_file("later/checkpoints/step-0000000016.h5", &bytes);
+    write_file("kept/checkpoints/best.h5", data, bytes);
+    free(data);
+    outcome o = run("run tiny.yaml -o kept --resume auto -s train.steps=20");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.err, "resumed after step 12"));
+    outcome_clear(&o);
+    assert_true(exists("kept/checkpoints/best.h5"));
+    assert_true(exists("kept/checkpoints/step-0000000020.h5"));
+    assert_false(exists("kept/checkpoints/step-0000000012.h5"));
+}
+
 /* --resume auto goes past a damaged newest checkpoint to the one before it. */
 static void test_resume_past_damage(void **state)
 {
@@ -156,6 +197,8 @@ int main(void)
         cmocka_unit_test(test_bit_flips),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_good_among_bad),
+        cmocka_unit_test(test_foreign_container),
+        cmocka_unit_test(test_copies_beside_checkpoints),
         cmocka_unit_test(test_resume_past_damage),
     };
     return cmocka_run_group_tests(tests, make_checkpoint, scratch_teardown);

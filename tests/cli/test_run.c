@@ -198,6 +198,33 @@ static void test_resume_from_elsewhere(void **state)
     outcome_clear(&o);
 }
 
+/* Only the command line changes a run that goes on; a changed file is told of. */
+static void test_resume_with_a_changed_file(void **state)
+{
+    (void)state;
+    char *yaml = read_file("tiny.yaml", NULL);
+    write_text("longer.yaml", yaml);
+    outcome o = expect_success("run longer.yaml -o longer");
+    outcome_clear(&o);
+    char *steps = strstr(yaml, "steps: 12");
+    assert_non_null(steps);
+    steps[7] = '4';
+    steps[8] = '0';
+    write_text("longer.yaml", yaml);
+    free(yaml);
+    o = run("run longer.yaml -o longer --resume auto");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.out, "trained 0 steps"));
+    assert_true(holds(o.err, "trimtab: warning: longer.yaml:9: train.steps 40 is ignored: the "
+                             "checkpoint's 12 counts; use --set train.steps=40\n"));
+    outcome_clear(&o);
+    o = run("run longer.yaml -o longer --resume auto --set train.steps=40");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.out, "trained 28 steps"));
+    assert_null(strstr(o.err, "is ignored"));
+    outcome_clear(&o);
+}
+
 static void test_second_interrupt(void **state)
 {
     (void)state;
@@ -473,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_resume_is_exact),
         cmocka_unit_test(test_resume_from_elsewhere),
+        cmocka_unit_test(test_resume_with_a_changed_file),
         cmocka_unit_test(test_second_interrupt),
         cmocka_unit_test(test_ignored_interrupt),
         cmocka_unit_test(test_requeue_output),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 static tt_params *params;
+static tt_text warnings; /* what resuming warned of, a line each */
 
 static int make_table(void **state)
 {
@@ -22,9 +23,6 @@ static int free_table(void **state)
     tt_text_clear(&warnings);
     return 0;
 }
-
-/* What resuming warned of, a line each. */
-static tt_text warnings;
 
 static void note_warning(void *user, tt_log_level level, const char *message)
 {
@@ -346,10 +344,10 @@ static void test_file_is_ignored(void **state)
     resume(config, &yaml, "optim.rate: 0.01 -> 0.5 (--set)\n");
     assert_string_equal(
         warnings.data,
-        "a.yaml:4: kernels.tile_m 32 is ignored: the checkpoint's 64 counts; use --set "
-        "kernels.tile_m=32\n"
         "a.yaml:6: kernels.threads 5 is ignored: the checkpoint's 3 counts; use --set "
         "kernels.threads=5\n"
+        "a.yaml:4: kernels.tile_m 32 is ignored: the checkpoint's 64 counts; use --set "
+        "kernels.tile_m=32\n"
         "a.yaml:9: run.name \"it's new\" is ignored: the checkpoint's \"\xc3\xa9t\xc3\xa9\" counts; "
         "use --set 'run.name=it'\\''s new'\n");
     assert_value(config, "kernels.threads", "3");
@@ -360,7 +358,9 @@ static void test_file_is_ignored(void **state)
     assert_ok(tt_config_load_text(config, TT_SOURCE_FILE, "a.yaml", file, strlen(file)));
     set(config, TT_SOURCE_COMMAND, "model.dim=256");
     assert_fails(tt_config_resume_from(config, "c.h5", yaml.data, yaml.length, NULL, &sink),
-                 TT_ECONFIG, "model.dim cannot change");
+                 TT_ECONFIG,
+                 "model.dim cannot change on resume: 128 in c.h5, 256 by --set; take that away, or "
+                 "start a new run");
     assert_string_equal(warnings.data, "");
     tt_config_destroy(config);
     tt_text_clear(&yaml);
