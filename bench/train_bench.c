@@ -154,19 +154,30 @@ static int compare_doubles(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static double median(double *values, int count)
+typedef struct figure {
+    double median, low, high;
+} figure;
+
+static figure summarise(const double *values, int count)
 {
-    qsort(values, (size_t)count, sizeof *values, compare_doubles);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+    double sorted[MAX_PAIRS] = {0};
+    memcpy(sorted, values, (size_t)count * sizeof *values);
+    qsort(sorted, (size_t)count, sizeof *sorted, compare_doubles);
+    double middle = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
+    return (figure){middle, sorted[0], sorted[count - 1]};
 }
 
-static void report(const settings *s, result runs[][2])
+typedef struct figures {
+    figure rates[2], ratio;
+    figure memory[2], memory_ratio;
+    figure policy;
+} figures;
+
+static figures summarise_all(const settings *s, result runs[][2])
 {
-    double rates[2][MAX_PAIRS];
-    double memory[2][MAX_PAIRS];
+    double rates[2][MAX_PAIRS], ratio[MAX_PAIRS];
+    double memory[2][MAX_PAIRS], memory_ratio[MAX_PAIRS];
     double policy[MAX_PAIRS];
-    double ratio[MAX_PAIRS] = {0};
-    double memory_ratio[MAX_PAIRS];
     for (int i = 0; i < s->pairs; i++) {
         for (int side = 0; side < 2; side++) {
             rates[side][i] = runs[i][side].tokens_per_second;
@@ -176,26 +187,46 @@ static void report(const settings *s, result runs[][2])
         ratio[i] = rates[0][i] / rates[1][i];
         memory_ratio[i] = memory[0][i] / memory[1][i];
     }
-    double low = ratio[0];
-    double high = ratio[0];
-    for (int i = 1; i < s->pairs; i++) {
-        low = fmin(low, ratio[i]);
-        high = fmax(high, ratio[i]);
+    return (figures){
+        .rates = {summarise(rates[0], s->pairs), summarise(rates[1], s->pairs)},
+        .ratio = summarise(ratio, s->pairs),
+        .memory = {summarise(memory[0], s->pairs), summarise(memory[1], s->pairs)},
+        .memory_ratio = summarise(memory_ratio, s->pairs),
+        .policy = summarise(policy, s->pairs),
+    };
+}
+
+static void print_figure(const char *name, figure f, bool last)
+{
+    printf("\"%s\":{\"median\":%.6g,\"low\":%.6g,\"high\":%.6g}%s", name, f.median, f.low, f.high,
+           last ? "}\n" : ",");
+}
+
+static void report(const settings *s, result runs[][2])
+{
+    figures f = summarise_all(s, runs);
+    if (s->json) {
+        printf("{\"config\":\"%s\",\"a\":\"%s\",\"b\":\"%s\",\"pairs\":%d,\"steps\":%d,"
+               "\"threads\":%d,",
+               s->config, s->variants[0], s->variants[1], s->pairs, s->steps, s->threads);
+        print_figure("a_tokens_per_second", f.rates[0], false);
+        print_figure("b_tokens_per_second", f.rates[1], false);
+        print_figure("ratio", f.ratio, false);
+        print_figure("a_peak_mib", f.memory[0], false);
+        print_figure("b_peak_mib", f.memory[1], false);
+        print_figure("memory_ratio", f.memory_ratio, false);
+        print_figure("a_policy_share", f.policy, true);
+        return;
     }
-    double values[7] = {median(rates[0], s->pairs),  median(rates[1], s->pairs),
-                        median(ratio, s->pairs),     median(memory[0], s->pairs),
-                        median(memory[1], s->pairs), median(memory_ratio, s->pairs),
-                        median(policy, s->pairs)};
-    const char *const format =
-        s->json ? "{\"config\":\"%s\",\"a\":\"%s\",\"b\":\"%s\",\"pairs\":%d,\"steps\":%d,"
-                  "\"tokens_per_second\":[%.1f,%.1f],\"ratio\":%.3f,\"ratio_range\":[%.3f,%.3f],"
-                  "\"peak_mib\":[%.1f,%.1f],\"memory_ratio\":%.3f,\"policy_share\":%.6f}\n"
-                : "%s, %s against %s, %d pairs of %d steps\n"
-                  "tokens/s      %.0f against %.0f, ratio %.2f (%.2f to %.2f)\n"
-                  "peak memory   %.1f against %.1f MiB, ratio %.3f\n"
-                  "policy        %.4f of the step\n";
-    printf(format, s->config, s->variants[0], s->variants[1], s->pairs, s->steps, values[0],
-           values[1], values[2], low, high, values[3], values[4], values[5], values[6]);
+    printf("%s, %s against %s, %d pairs of %d steps, %d threads; median (lowest to highest)\n",
+           s->config, s->variants[0], s->variants[1], s->pairs, s->steps, s->threads);
+    printf("tokens/s      %.0f (%.0f to %.0f) against %.0f (%.0f to %.0f)\n", f.rates[0].median,
+           f.rates[0].low, f.rates[0].high, f.rates[1].median, f.rates[1].low, f.rates[1].high);
+    printf("  ratio       %.2f (%.2f to %.2f)\n", f.ratio.median, f.ratio.low, f.ratio.high);
+    printf("peak memory   %.1f against %.1f MiB, ratio %.3f (%.3f to %.3f)\n", f.memory[0].median,
+           f.memory[1].median, f.memory_ratio.median, f.memory_ratio.low, f.memory_ratio.high);
+    printf("policy        %.5f (%.5f to %.5f) of the step\n", f.policy.median, f.policy.low,
+           f.policy.high);
 }
 
 /* ---- setup ---- */
@@ -210,7 +241,7 @@ static bool write_corpus(const char *root)
     }
     for (uint64_t i = 0; i < CORPUS_BYTES / 8; i++) {
         uint32_t block[4];
-        tt_philox(1, 2, i, block);
+        tt_philox(1, 2, i, block); /* fixed, so that every machine gets the same bytes */
         fprintf(file, "%07x\n", block[0] & 0xfffffff);
     }
     return fclose(file) == 0;
@@ -261,7 +292,13 @@ int main(int argc, char **argv)
                         "[--steps N] [--threads N] [--json]\n");
         return 2;
     }
-    char root[] = "/tmp/train-bench-XXXXXX";
+    char root[256];
+    const char *base = getenv("TMPDIR");
+    int length = snprintf(root, sizeof root, "%s/train-bench-XXXXXX", base ? base : "/tmp");
+    if (length < 0 || (size_t)length >= sizeof root) {
+        fprintf(stderr, "train_bench: TMPDIR is too long\n");
+        return 2;
+    }
     static result runs[MAX_PAIRS][2];
     if (!mkdtemp(root) || !write_corpus(root)) {
         fprintf(stderr, "train_bench: %s: %s\n", root, strerror(errno));
@@ -277,7 +314,7 @@ int main(int argc, char **argv)
     if (good) {
         report(&s, runs);
     }
-    char command[64];
+    char command[300];
     snprintf(command, sizeof command, "rm -rf '%s'", root);
     return system(command) == 0 && good ? 0 : 1;
 }
