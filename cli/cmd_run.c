@@ -82,7 +82,7 @@ static void find_problems(const job *j, const tt_training_plan *plan, tt_text *o
     const char *data = tt_config_string(config, "data.path");
     char need[32];
     char have[32];
-    double memory = (double)(plan->state_bytes + plan->model_bytes);
+    double memory = (double)plan->state_bytes + (double)plan->model_bytes;
     double available = available_memory();
     struct stat info;
     if (!*data) {
@@ -95,12 +95,6 @@ static void find_problems(const job *j, const tt_training_plan *plan, tt_text *o
         tt_text_addf(out, "%s of memory are needed, %s are available\n", cli_bytes(memory, need),
                      cli_bytes(available, have));
     }
-    if (!tt_config_is_auto(config, "gates.loss.max") &&
-        tt_config_float(config, "gates.loss.max") < log((double)plan->vocab)) {
-        tt_text_addf(out, "gates.loss.max %g (%s) is below what an untrained model scores, %.3f\n",
-                     tt_config_float(config, "gates.loss.max"),
-                     tt_config_origin(config, "gates.loss.max"), log((double)plan->vocab));
-    }
     tt_text inside;
     tt_text_init(&inside);
     tt_text_addf(&inside, "%s/checkpoints", j->run_directory.data);
@@ -111,6 +105,16 @@ static void find_problems(const job *j, const tt_training_plan *plan, tt_text *o
     tt_text_clear(&inside);
 }
 
+/* Also by the account of a checkpoint. */
+static bool is_default(tt_source source, const char *origin)
+{
+    static const char said[] = "(default)";
+    size_t length = strlen(origin);
+    return source == TT_SOURCE_DEFAULT ||
+           (source == TT_SOURCE_CHECKPOINT && length >= sizeof said &&
+            strcmp(origin + length - (sizeof said - 1), said) == 0);
+}
+
 /* Values that are not the defaults, with their origins. */
 static void draw_values(const job *j, tt_text *out)
 {
@@ -118,10 +122,10 @@ static void draw_values(const job *j, tt_text *out)
     bool any = false;
     for (size_t i = 0; i < tt_params_count(j->settings.params); i++) {
         const char *key = tt_params_at(j->settings.params, i)->key;
-        if (tt_config_source(config, key) == TT_SOURCE_DEFAULT) {
+        const char *origin = tt_config_origin(config, key);
+        if (is_default(tt_config_source(config, key), origin)) {
             continue;
         }
-        const char *origin = tt_config_origin(config, key);
         tt_text_add(out, any ? "" : "\nset\n");
         tt_text_addf(out, "  %-26s ", key);
         any = true;
@@ -149,23 +153,40 @@ static void draw_values(const job *j, tt_text *out)
 
 static tt_status dry_run(job *j)
 {
+    tt_log_sink sink = cli_progress_sink(&j->progress);
     tt_training_plan plan;
+    tt_resume resume;
     tt_text problems;
     tt_text out;
+    tt_resume_init(&resume);
     tt_text_init(&problems);
     tt_text_init(&out);
-    tt_status status = tt_training_make_plan(j->settings.config, &plan);
+    tt_status status = TT_OK;
+    if (j->resume) {
+        status =
+            tt_resume_prepare(j->run_directory.data, j->resume, j->settings.config, &sink, &resume);
+    }
+    if (!status) {
+        status = tt_training_make_plan(j->settings.config, &plan);
+    }
+    if (!status) {
+        /* What an untrained model scores says nothing about one that has learned. */
+        status = tt_gates_validate(j->settings.config, *resume.path ? 0 : log((double)plan.vocab));
+    }
     if (!status) {
         find_problems(j, &plan, &problems);
         status = tt_text_check(&problems);
     }
+    const cli_plan_context context = {j->run_directory.data, resume.path, resume.changes.data,
+                                      problems.data};
     if (!status && cli_given(j->arguments, CLI_JSON)) {
-        status = cli_print_json(cli_plan_json(&plan, j->run_directory.data, problems.data));
+        status = cli_print_json(cli_plan_json(&plan, &context));
     } else if (!status) {
-        cli_plan_draw(&plan, j->run_directory.data, problems.data, &out);
+        cli_plan_draw(&plan, &context, &out);
         draw_values(j, &out);
         fwrite(out.data, 1, out.length, stdout);
     }
+    tt_resume_clear(&resume);
     tt_text_clear(&problems);
     tt_text_clear(&out);
     return status;

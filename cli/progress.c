@@ -62,7 +62,7 @@ static void say(cli_progress *progress, const char *text)
 static void log_message(void *user, tt_log_level level, const char *message)
 {
     cli_progress *progress = user;
-    if (level == TT_LOG_DEBUG || (level == TT_LOG_INFO && progress->quiet)) {
+    if (level == TT_LOG_INFO && progress->quiet) {
         return;
     }
     tt_text text;

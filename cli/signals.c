@@ -70,8 +70,3 @@ void cli_signals_attach(tt_training *training)
         tt_training_request_stop(training, signal_number);
     }
 }
-
-int cli_signals_received(void)
-{
-    return atomic_load(&received);
-}

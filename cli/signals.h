@@ -8,7 +8,5 @@
 void cli_signals_install(void);
 /* The training to stop; one that was asked for before is passed on now. NULL: none any more. */
 void cli_signals_attach(tt_training *training);
-/* The signal that asked to stop, 0 if none did. */
-int cli_signals_received(void);
 
 #endif

@@ -1,5 +1,7 @@
 #include "summary.h"
 
+#include "invocation.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -51,23 +53,6 @@ static void draw_gates(const tt_run_totals *t, tt_text *out)
     }
 }
 
-/* A path as a shell reads it back. */
-static void add_quoted(tt_text *out, const char *path)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "_-./+,:@%";
-    bool bare = path[strspn(path, plain)] == '\0' && *path;
-    tt_text_add(out, bare ? "" : "'");
-    for (const char *c = path; *c; c++) {
-        if (*c == '\'') {
-            tt_text_add(out, "'\\''");
-        } else {
-            cli_add_safe(out, c, 1, false);
-        }
-    }
-    tt_text_add(out, bare ? "" : "'");
-}
-
 static void draw_sample(const tt_training_summary *s, tt_text *out)
 {
     tt_text_add(out, "\nsample\n");
@@ -88,20 +73,21 @@ static void draw_sample(const tt_training_summary *s, tt_text *out)
 static void draw_next(const tt_training_summary *s, tt_status outcome, const char *config,
                       tt_text *out)
 {
+    if (outcome && outcome != TT_EREQUEUE && outcome != TT_EGATE) {
+        return;
+    }
+    tt_text_add(out, "\nnext: ");
+    cli_add_program(out);
     if (outcome == TT_EREQUEUE) {
-        tt_text_add(out, "\nnext: trimtab run ");
-        add_quoted(out, config);
+        tt_text_add(out, " run ");
+        cli_add_quoted(out, config);
         tt_text_add(out, " --run-dir ");
-        add_quoted(out, s->run_directory);
+        cli_add_quoted(out, s->run_directory);
         tt_text_add(out, " --resume auto\n");
-    } else if (outcome == TT_EGATE) {
-        tt_text_add(out, "\nnext: trimtab inspect ");
-        add_quoted(out, s->run_directory);
-        tt_text_add(out, "\n");
-    } else if (!outcome) {
-        tt_text_add(out, "\nnext: trimtab generate ");
-        add_quoted(out, s->run_directory);
-        tt_text_add(out, s->bytes ? " --prompt 'Once'\n" : "\n");
+    } else {
+        tt_text_add(out, outcome ? " inspect " : " generate ");
+        cli_add_quoted(out, s->run_directory);
+        tt_text_add(out, !outcome && s->bytes ? " --prompt 'Once'\n" : "\n");
     }
 }
 
@@ -185,8 +171,22 @@ json_t *cli_summary_json(const tt_training_summary *s, tt_status outcome)
 
 /* ---- the plan ---- */
 
-void cli_plan_draw(const tt_training_plan *plan, const char *run_directory, const char *problems,
-                   tt_text *out)
+/* Lines below a heading; nothing without lines. */
+static void draw_lines(const char *heading, const char *lines, tt_text *out)
+{
+    if (*lines) {
+        tt_text_addf(out, "\n%s\n", heading);
+    }
+    while (*lines) {
+        size_t length = strcspn(lines, "\n");
+        tt_text_add(out, "  ");
+        cli_add_safe(out, lines, length, false);
+        tt_text_add(out, "\n");
+        lines += length + (lines[length] == '\n');
+    }
+}
+
+void cli_plan_draw(const tt_training_plan *plan, const cli_plan_context *context, tt_text *out)
 {
     char a[32];
     char b[32];
@@ -198,35 +198,48 @@ void cli_plan_draw(const tt_training_plan *plan, const char *run_directory, cons
                  (long long)plan->context, cli_count(plan->vocab, a));
     tt_text_addf(out, "training       %s steps of %s tokens", cli_count(plan->steps, a),
                  cli_count(plan->tokens_per_step, b));
-    tt_text_addf(out, ", %s tokens in all\n", cli_count(plan->steps * plan->tokens_per_step, a));
+    int64_t tokens;
+    bool huge = __builtin_mul_overflow(plan->steps, plan->tokens_per_step, &tokens);
+    tt_text_addf(out, ", %s tokens in all\n",
+                 huge ? cli_number((double)plan->steps * (double)plan->tokens_per_step, a)
+                      : cli_count(tokens, a));
     tt_text_addf(out, "work           %sFLOP per step", cli_scaled(plan->flops_per_step, a));
     tt_text_addf(out, ", %sFLOP in all, %d thread%s\n",
                  cli_scaled(plan->flops_per_step * (double)plan->steps, a), plan->threads,
                  plan->threads == 1 ? "" : "s");
-    tt_text_addf(
-        out, "memory         %s: ", cli_bytes((double)(plan->state_bytes + plan->model_bytes), a));
+    tt_text_addf(out, "memory         %s: ",
+                 cli_bytes((double)plan->state_bytes + (double)plan->model_bytes, a));
     tt_text_addf(out, "%s in %d slot%s of state, ", cli_bytes((double)plan->state_bytes, a),
                  plan->slots, plan->slots == 1 ? "" : "s");
     tt_text_addf(out, "%s of gradients and activations\n", cli_bytes((double)plan->model_bytes, a));
     tt_text_addf(out, "checkpoint     about %s each\n",
                  cli_bytes((double)plan->checkpoint_bytes, a));
     tt_text_add(out, "run folder     ");
-    cli_add_safe(out, run_directory, strlen(run_directory), false);
+    cli_add_safe(out, context->run_directory, strlen(context->run_directory), false);
     tt_text_add(out, "\n");
-    tt_text_add(out, *problems ? "\nproblems\n" : "");
-    while (*problems) {
-        size_t length = strcspn(problems, "\n");
-        tt_text_add(out, "  ");
-        cli_add_safe(out, problems, length, false);
+    if (*context->resume) {
+        tt_text_add(out, "goes on from   ");
+        cli_add_safe(out, context->resume, strlen(context->resume), false);
         tt_text_add(out, "\n");
-        problems += length + 1;
     }
+    draw_lines("changed since then", context->changes, out);
+    draw_lines("problems", context->problems, out);
 }
 
-json_t *cli_plan_json(const tt_training_plan *plan, const char *run_directory, const char *problems)
+static json_t *json_of_lines(const char *lines)
+{
+    json_t *list = json_array();
+    while (*lines) {
+        size_t length = strcspn(lines, "\n");
+        json_array_append_new(list, cli_json_text(lines, length));
+        lines += length + (lines[length] == '\n');
+    }
+    return list;
+}
+
+json_t *cli_plan_json(const tt_training_plan *plan, const cli_plan_context *context)
 {
     json_t *out = json_object();
-    json_t *list = json_array();
     const struct {
         const char *name;
         int64_t value;
@@ -249,12 +262,12 @@ json_t *cli_plan_json(const tt_training_plan *plan, const char *run_directory, c
         json_object_set_new(out, figures[i].name, json_integer(figures[i].value));
     }
     json_object_set_new(out, "flops_per_step", cli_json_number(plan->flops_per_step));
-    json_object_set_new(out, "run_directory", cli_json_text(run_directory, strlen(run_directory)));
-    while (*problems) {
-        size_t length = strcspn(problems, "\n");
-        json_array_append_new(list, cli_json_text(problems, length));
-        problems += length + 1;
-    }
-    json_object_set_new(out, "problems", list);
+    json_object_set_new(out, "run_directory",
+                        cli_json_text(context->run_directory, strlen(context->run_directory)));
+    json_object_set_new(out, "resume",
+                        *context->resume ? cli_json_text(context->resume, strlen(context->resume))
+                                         : json_null());
+    json_object_set_new(out, "changes", json_of_lines(context->changes));
+    json_object_set_new(out, "problems", json_of_lines(context->problems));
     return out;
 }

@@ -10,10 +10,15 @@ void cli_summary_draw(const tt_training_summary *summary, tt_status outcome, con
                       tt_text *out);
 json_t *cli_summary_json(const tt_training_summary *summary, tt_status outcome);
 
-/* The plan of a dry run; `problems` are lines, each ending in a line break. */
-void cli_plan_draw(const tt_training_plan *plan, const char *run_directory, const char *problems,
-                   tt_text *out);
-json_t *cli_plan_json(const tt_training_plan *plan, const char *run_directory,
-                      const char *problems);
+/* What a dry run tells beside the plan; lists are lines, each ending in a line break. */
+typedef struct cli_plan_context {
+    const char *run_directory;
+    const char *resume;  /* the checkpoint that it would go on from, "" if none */
+    const char *changes; /* values that differ from those of the run that wrote it */
+    const char *problems;
+} cli_plan_context;
+
+void cli_plan_draw(const tt_training_plan *plan, const cli_plan_context *context, tt_text *out);
+json_t *cli_plan_json(const tt_training_plan *plan, const cli_plan_context *context);
 
 #endif

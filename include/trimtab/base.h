@@ -132,7 +132,7 @@ TT_API const char *tt_nearest_word(const char *word, const char *const *candidat
 
 /* ---- 5. log and clock --------------------------------------------------------------------- */
 
-typedef enum tt_log_level { TT_LOG_DEBUG, TT_LOG_INFO, TT_LOG_WARN, TT_LOG_ERROR } tt_log_level;
+typedef enum tt_log_level { TT_LOG_INFO, TT_LOG_WARN, TT_LOG_ERROR } tt_log_level;
 
 /* Where messages go: one line each, without a line break. A NULL `write` drops them. */
 typedef struct tt_log_sink {

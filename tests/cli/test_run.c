@@ -46,7 +46,7 @@ static void test_run(void **state)
     assert_true(holds(o.out, "no trips"));
     assert_true(holds(o.out, "sample"));
     assert_true(holds(o.out, "runs/tiny/checkpoints/step-0000000012.h5"));
-    assert_true(holds(o.out, "next: trimtab generate runs/tiny"));
+    assert_true(holds(o.out, "next: " TRIMTAB_COMMAND " generate runs/tiny --prompt 'Once'\n"));
     for (const char *c = o.out; *c; c++) {
         assert_true(*c == '\n' || *c == '\t' || (unsigned char)*c >= 0x20);
     }
@@ -101,10 +101,14 @@ static void test_dry_run(void **state)
     assert_true(holds(o.out, "tiny.yaml:2")); /* origins */
     assert_null(strstr(o.out, "problems"));
     outcome_clear(&o);
-    o = expect_success("run tiny.yaml -n --data nowhere -s gates.loss.max=2");
+    o = expect_success("run tiny.yaml -n --data nowhere");
     assert_true(holds(o.out, "problems"));
     assert_true(holds(o.out, "nowhere (--data): No such file"));
-    assert_true(holds(o.out, "gates.loss.max 2 (--set)"));
+    outcome_clear(&o);
+    expect_error(78, "gates.loss.max", "run tiny.yaml -n -s gates.loss.max=2");
+    o = expect_success("run tiny.yaml -n -s train.steps=1000000000000 -s train.accumulate=60000 "
+                       "-s train.batch=4096");
+    assert_null(strstr(o.out, ", -")); /* no figure wrapped around */
     outcome_clear(&o);
     o = expect_success("run tiny.yaml --dry-run --json -o dry --data nowhere");
     json_t *root = parse(o.out);
@@ -113,6 +117,64 @@ static void test_dry_run(void **state)
     json_decref(root);
     outcome_clear(&o);
     assert_int_equal(entries("."), before);
+}
+
+/* With --resume: what the run would go on with. */
+static void test_dry_resume(void **state)
+{
+    (void)state;
+    make_run("dry-resume", "-s optim.learning_rate=0.002 -s gates.loss.max=8");
+    int before = entries("dry-resume/checkpoints");
+    outcome o = expect_success("run tiny.yaml -n -o dry-resume --resume auto -s train.steps=20");
+    assert_true(holds(o.out, "goes on from   dry-resume/checkpoints/step-0000000012.h5\n"));
+    assert_true(holds(o.out, "changed since then\n  train.steps: 12 -> 20 (--set)\n"));
+    assert_true(holds(o.out, "optim.learning_rate        0.002"));
+    assert_null(strstr(o.out, "(default)"));
+    outcome_clear(&o);
+    o = expect_success("run tiny.yaml -n --json -o dry-resume --resume auto -s gates.loss.max=3");
+    json_t *root = parse(o.out);
+    assert_true(json_is_string(json_object_get(root, "resume")));
+    assert_int_equal(json_array_size(json_object_get(root, "changes")), 1);
+    json_decref(root);
+    outcome_clear(&o);
+    expect_error(78, "model.layers",
+                 "run tiny.yaml -n -o dry-resume --resume auto "
+                 "-s model.layers=3");
+    assert_int_equal(entries("dry-resume/checkpoints"), before);
+    o = expect_success("run tiny.yaml -n -o dry-none --resume auto"); /* none yet: from the start */
+    assert_null(strstr(o.out, "goes on from"));
+    outcome_clear(&o);
+    assert_false(exists("dry-none"));
+}
+
+/* The command that is told to be next works as it stands. */
+static void test_next_command(void **state)
+{
+    (void)state;
+    char command[4096];
+    char *path = strdup(getenv("PATH")); // NOLINT(concurrency-mt-unsafe)
+    assert_non_null(path);
+    snprintf(command, sizeof command, "mkdir bin && cp %s bin/trimtab", TRIMTAB_COMMAND);
+    assert_int_equal(system(command), 0); // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+    /* Not on PATH, or another one is: the path, relative to here. */
+    snprintf(command, sizeof command,
+             "bin/trimtab run tiny.yaml -o next >next.out 2>&1 && "
+             "grep -q '^next: bin/trimtab generate next ' next.out && "
+             "eval \"$(sed -n 's/^next: //p' next.out)\" >next.text && test -s next.text");
+    assert_int_equal(system(command), 0); // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+    char here[1024];
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(command, sizeof command, "%s/bin:%s", here, path);
+    setenv("PATH", command, 1);
+    snprintf(command, sizeof command,
+             "trimtab run tiny.yaml -o next-2 2>&1 | grep -q '^next: trimtab generate next-2 '");
+    assert_int_equal(system(command), 0); // NOLINT(cert-env33-c,concurrency-mt-unsafe)
+    /* PATH has another. */
+    outcome o = expect_success("run tiny.yaml -o 'next 3'");
+    assert_true(holds(o.out, "next: " TRIMTAB_COMMAND " generate 'next 3' --prompt 'Once'\n"));
+    outcome_clear(&o);
+    setenv("PATH", path, 1);
+    free(path);
 }
 
 static void test_strict(void **state)
@@ -275,7 +337,8 @@ static void test_requeue_output(void **state)
     char *err = read_file("again.err", NULL);
     assert_string_equal(code, "75\n");
     assert_true(holds(out, "stopped on request after"));
-    assert_true(holds(out, "next: trimtab run tiny.yaml --run-dir again --resume auto"));
+    assert_true(
+        holds(out, "next: " TRIMTAB_COMMAND " run tiny.yaml --run-dir again --resume auto"));
     assert_true(holds(err, "trimtab: stopped on signal 15 after step "));
     free(code);
     free(out);
@@ -288,7 +351,7 @@ static void test_gate(void **state)
     outcome o = run("run tiny.yaml -o gate -s gates.grad_norm.max=0.001");
     assert_int_equal(o.code, 1);
     assert_true(holds(o.out, "stopped by a gate after 0 steps"));
-    assert_true(holds(o.out, "next: trimtab inspect gate"));
+    assert_true(holds(o.out, "next: " TRIMTAB_COMMAND " inspect gate"));
     assert_true(holds(o.err, "trimtab: warning: step 0: gradient_norm"));
     assert_true(holds(o.err, "\ntrimtab: step 0: gradient_norm"));
     outcome_clear(&o);
@@ -496,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_dry_resume),
+        cmocka_unit_test(test_next_command),
         cmocka_unit_test(test_strict),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_resume_is_exact),
