@@ -1,4 +1,5 @@
 /* The trainer's parameters and presets. */
+#include "trimtab/kernels.h"
 #include "trimtab/training.h"
 
 static const int64_t tile_lattice[] = {16, 32, 64, 128, 256, 512};
@@ -296,7 +297,7 @@ static const tt_param table[] = {
      .unit = "threads",
      .default_text = "auto",
      .minimum = 1,
-     .maximum = 4096,
+     .maximum = TT_MAX_THREADS,
      .may_be_auto = true,
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "training",

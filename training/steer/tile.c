@@ -102,9 +102,6 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
     options.candidate_count = candidates(config, tiles);
     options.budget_seconds = training->tune_seconds;
     options.clock = &training->clock;
-    if (training->tune_seconds <= 0) {
-        options.candidate_count = 1;
-    }
     size_t chosen = 0;
     tt_status status = tt_tune_tile(training->context, &options, results, &chosen);
     if (status) {
