@@ -30,6 +30,7 @@ static void write_text(const char *path, size_t bytes)
 void fixture_init(fixture *f, size_t bytes)
 {
     const char *base = getenv("TMPDIR");
+    *f = (fixture){0};
     snprintf(f->root, sizeof f->root, "%s/trimtab-test-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(f->root));
     snprintf(f->data, sizeof f->data, "%s/text.txt", f->root);
@@ -84,8 +85,14 @@ tt_config *fixture_config(const fixture *f, const char *const *settings)
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         assert_int_equal(tt_config_set(config, TT_SOURCE_COMMAND, defaults[i], "--set"), TT_OK);
     }
-    snprintf(data, sizeof data, "data.path=%s", f->data);
-    assert_int_equal(tt_config_set(config, TT_SOURCE_COMMAND, data, "--data"), TT_OK);
+    if (f->data_in_file) {
+        int length = snprintf(data, sizeof data, "data:\n  path: %s\n", f->data);
+        assert_int_equal(
+            tt_config_load_text(config, TT_SOURCE_FILE, "run.yaml", data, (size_t)length), TT_OK);
+    } else {
+        snprintf(data, sizeof data, "data.path=%s", f->data);
+        assert_int_equal(tt_config_set(config, TT_SOURCE_COMMAND, data, "--data"), TT_OK);
+    }
     for (; settings && *settings; settings++) {
         if (tt_config_set(config, TT_SOURCE_COMMAND, *settings, "--set")) {
             fail_msg("%s: %s", *settings, tt_error_message());
@@ -105,6 +112,8 @@ tt_status fixture_create(const fixture *f, const char *name, const char *resume,
     options.run_directory = fixture_path(f, name);
     options.resume = resume;
     options.files = files;
+    options.strict = f->strict;
+    options.observer = f->observer;
     return tt_training_create(&options, &out->training);
 }
 

@@ -5,7 +5,10 @@
 #include "internal.h"
 
 typedef struct fixture {
-    char root[256]; /* a temporary folder, removed by fixture_clear */
+    char root[256];    /* a temporary folder, removed by fixture_clear */
+    bool data_in_file; /* data.path comes from a configuration file, not from the command line */
+    bool strict;
+    const tt_training_observer *observer; /* may be NULL */
     char data[300];
     tt_params *params;
 } fixture;

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,13 +39,14 @@ static void note_loss(void *user, const tt_step_record *record, const tt_trainin
     last_loss = record->loss;
 }
 
-static double order1, held_out_bits;
+static double order1, order2, held_out_bits;
 
 static void note_finish(void *user, const tt_training_summary *summary, tt_status outcome)
 {
     (void)user;
     assert_int_equal(outcome, TT_OK);
     order1 = summary->order1_bits_per_byte;
+    order2 = summary->order2_bits_per_byte;
     held_out_bits = summary->bits_per_byte;
     assert_true(summary->sample_bytes == 20);
     assert_true(summary->peak_rss_bytes > 0);
@@ -53,9 +55,9 @@ static void note_finish(void *user, const tt_training_summary *summary, tt_statu
 static void learns(void **state)
 {
     (void)state;
-    static const char *const settings[] = {
-        "train.steps=150",  "optim.learning_rate=0.01", "train.batch=8",
-        "sample.tokens=20", "kernels.tune_seconds=0.2", NULL};
+    static const char *const settings[] = {"train.steps=250",          "optim.learning_rate=0.02",
+                                           "train.batch=16",           "sample.tokens=20",
+                                           "kernels.tune_seconds=0.2", NULL};
     tt_training_observer observer = {
         .size = sizeof observer, .on_step = note_loss, .on_finish = note_finish};
     tt_config *config = fixture_config(&shared, settings);
@@ -71,15 +73,20 @@ static void learns(void **state)
     }
     assert_true(fabs(first_loss - log(256)) < 0.5);
     assert_true(last_loss < 0.6 * first_loss);
+    /* Words follow each other at random: what a model of more than one byte of context can tell is
+     * the rest of a word. */
+    print_message("bits per byte: %.3f held out, order 1 %.3f, order 2 %.3f\n", held_out_bits,
+                  order1, order2);
     assert_true(order1 > 0.5 && order1 < 4);
-    assert_true(held_out_bits < 4);
+    assert_true(order2 > 0.5 && order2 < order1);
+    assert_true(held_out_bits < 0.9 * order1);
     tt_training_destroy(training);
     tt_config_destroy(config);
-    assert_int_equal(access(fixture_checkpoint(&shared, "learns", 150), F_OK), 0);
+    assert_int_equal(access(fixture_checkpoint(&shared, "learns", 250), F_OK), 0);
     char *receipt = fixture_read(fixture_path(&shared, "learns/receipt.json"));
     json_t *root = json_loads(receipt, 0, NULL);
     assert_string_equal(json_string_value(json_object_get(root, "outcome")), "ok");
-    assert_int_equal(json_integer_value(json_object_get(root, "steps")), 150);
+    assert_int_equal(json_integer_value(json_object_get(root, "steps")), 250);
     json_decref(root);
     free(receipt);
 }
@@ -149,24 +156,144 @@ static void slots_do_not_change_bits(void **state)
                         fixture_checkpoint(&shared, "slots4", 12));
 }
 
+static char *change_data(void)
+{
+    char *before = fixture_read(shared.data);
+    FILE *file = fopen(shared.data, "a");
+    assert_non_null(file);
+    assert_true(fputs("another line\n", file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    return before;
+}
+
+static void restore_data(char *before)
+{
+    FILE *file = fopen(shared.data, "w");
+    assert_non_null(file);
+    assert_true(fputs(before, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+    free(before);
+}
+
 static void data_that_changed_is_refused(void **state)
 {
     (void)state;
     static const char *const steps[] = {"train.steps=2", NULL};
+    static const char *const more_steps[] = {"train.steps=4", NULL};
+    shared.data_in_file = true;
+    assert_int_equal(fixture_train(&shared, "refused", NULL, steps), TT_OK);
+    char *before = change_data();
+    assert_int_equal(fixture_train(&shared, "refused", "auto", more_steps), TT_EDATA);
+    assert_non_null(strstr(tt_error_message(), "has changed since"));
+    assert_non_null(strstr(tt_error_message(), shared.data));
+    assert_int_equal(access(fixture_checkpoint(&shared, "refused", 4), F_OK), -1);
+    restore_data(before);
+    assert_int_equal(fixture_train(&shared, "refused", "auto", more_steps), TT_OK);
+    assert_int_equal(access(fixture_checkpoint(&shared, "refused", 4), F_OK), 0);
+    shared.data_in_file = false;
+}
+
+/* Named on the command line it is a choice, and is recorded. */
+static void data_that_the_user_names_may_differ(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {"train.steps=2", NULL};
     assert_int_equal(fixture_train(&shared, "data", NULL, steps), TT_OK);
-    char *before = fixture_read(shared.data);
-    FILE *file = fopen(shared.data, "a");
-    fputs("another line\n", file);
-    fclose(file);
-    /* fixture_config names the data on the command line: that is a choice, and is recorded. */
+    char *before = change_data();
     assert_int_equal(fixture_train(&shared, "data", "auto", steps), TT_OK);
     char *journal = fixture_read(fixture_path(&shared, "data/decisions.jsonl"));
     assert_non_null(strstr(journal, "data: "));
     free(journal);
-    file = fopen(shared.data, "w");
-    fputs(before, file);
-    fclose(file);
-    free(before);
+    restore_data(before);
+}
+
+/* The last step's checkpoint is still being written in the background when the text is generated
+ * from the same slot: under the thread sanitizer, a race would show here. */
+static void sampling_leaves_the_checkpoint_alone(void **state)
+{
+    (void)state;
+    static const char *const with[] = {"train.steps=8", "snapshot.slots=2", "sample.tokens=40",
+                                       NULL};
+    static const char *const without[] = {"train.steps=8", "snapshot.slots=2", NULL};
+    assert_int_equal(fixture_train(&shared, "sampled", NULL, with), TT_OK);
+    assert_int_equal(fixture_train(&shared, "unsampled", NULL, without), TT_OK);
+    assert_same_tensors(fixture_checkpoint(&shared, "sampled", 8),
+                        fixture_checkpoint(&shared, "unsampled", 8));
+    assert_int_equal(fixture_train(&shared, "sampled", "auto", with), TT_OK);
+}
+
+typedef struct seen {
+    int steps, validations, finishes;
+} seen;
+
+static void see_step(void *user, const tt_step_record *record, const tt_training_plan *plan)
+{
+    (void)record;
+    (void)plan;
+    ((seen *)user)->steps++;
+}
+
+static void see_held_out(void *user, int64_t step, double loss, double bits_per_byte)
+{
+    (void)step;
+    (void)loss;
+    (void)bits_per_byte;
+    ((seen *)user)->validations++;
+}
+
+static void see_finish(void *user, const tt_training_summary *summary, tt_status outcome)
+{
+    assert_int_equal(outcome, TT_OK);
+    assert_true(isnan(summary->held_out_loss)); /* "never validated" */
+    assert_false(summary->bytes);
+    ((seen *)user)->finishes++;
+}
+
+static void nothing_held_out_is_not_validated(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {"train.steps=6", "data.held_out=0",
+                                           "train.validate_every=2", NULL};
+    static const char *const records[] = {"unheld/receipt.json", "unheld/decisions.jsonl",
+                                          "unheld/metrics.jsonl"};
+    seen what = {0};
+    tt_training_observer observer = {.size = sizeof observer,
+                                     .user = &what,
+                                     .on_step = see_step,
+                                     .on_held_out = see_held_out,
+                                     .on_finish = see_finish};
+    shared.observer = &observer;
+    tt_status status = fixture_train(&shared, "unheld", NULL, settings);
+    shared.observer = NULL;
+    assert_int_equal(status, TT_OK);
+    assert_int_equal(what.steps, 6);
+    assert_int_equal(what.validations, 0);
+    assert_int_equal(what.finishes, 1);
+    for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+        const char *path = fixture_path(&shared, records[i]);
+        if (access(path, F_OK) != 0) {
+            continue;
+        }
+        char *text = fixture_read(path);
+        assert_null(strstr(text, "nan"));
+        assert_null(strstr(text, "NaN"));
+        free(text);
+    }
+}
+
+static void a_failed_start_does_not_block_the_next(void **state)
+{
+    (void)state;
+    static const char *const illegal[] = {"kernels.tile_m=48", NULL};
+    static const char *const legal[] = {"train.steps=4", NULL};
+    shared.strict = true;
+    assert_int_equal(fixture_train(&shared, "again", NULL, illegal), TT_ECONFIG);
+    assert_non_null(strstr(tt_error_message(), "kernels.tile_m"));
+    assert_int_equal(fixture_train(&shared, "again", NULL, legal), TT_OK);
+    shared.strict = false;
+    assert_int_equal(access(fixture_checkpoint(&shared, "again", 4), F_OK), 0);
+    /* Now there is something to lose. */
+    assert_int_not_equal(fixture_train(&shared, "again", NULL, legal), TT_OK);
 }
 
 static void a_changed_dimension_is_refused(void **state)
@@ -188,6 +315,10 @@ int main(void)
         cmocka_unit_test(threads_and_tiles_do_not_change_bits),
         cmocka_unit_test(slots_do_not_change_bits),
         cmocka_unit_test(data_that_changed_is_refused),
+        cmocka_unit_test(data_that_the_user_names_may_differ),
+        cmocka_unit_test(sampling_leaves_the_checkpoint_alone),
+        cmocka_unit_test(nothing_held_out_is_not_validated),
+        cmocka_unit_test(a_failed_start_does_not_block_the_next),
         cmocka_unit_test(a_changed_dimension_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
