@@ -54,27 +54,10 @@ static bool is_deceptive(uint32_t code)
 
 size_t cli_safe_character(const char *bytes, size_t length)
 {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *c = (const unsigned char *)bytes;
-    if (length == 0) {
-        return 0;
-    }
-    if (c[0] < 0x80) {
-        return c[0] >= 0x20 && c[0] != 0x7f;
-    }
-    size_t size = c[0] >= 0xf0 ? 4 : c[0] >= 0xe0 ? 3 : 2;
-    if (c[0] < 0xc2 || c[0] > 0xf4 || size > length) {
-        return 0;
-    }
-    uint32_t code = c[0] & (0x7fU >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((c[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        code = code << 6 | (c[i] & 0x3fU);
-    }
-    bool surrogate = code >= 0xd800 && code <= 0xdfff;
-    return code < least[size] || code < 0xa0 || surrogate || is_deceptive(code) ? 0 : size;
+    uint32_t code = 0;
+    size_t size = tt_utf8_decode(bytes, length, &code);
+    bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+    return control || is_deceptive(code) ? 0 : size;
 }
 
 void cli_add_safe(tt_text *out, const char *bytes, size_t length, bool lines)

@@ -8,25 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Short counts and interrupted calls are no failures (tt_file_ops). */
-static tt_status read_at(const tt_file_ops *ops, int fd, const char *path, char *data, size_t bytes,
-                         int64_t offset)
-{
-    while (bytes) {
-        int64_t got = ops->pread(ops->user, fd, data, bytes, offset);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return tt_fail_errno(got < 0 ? errno : EIO, "cannot read %s", path);
-        }
-        data += got;
-        bytes -= (size_t)got;
-        offset += got;
-    }
-    return TT_OK;
-}
-
 /* Where the last complete line ends. */
 static tt_status complete_length(const tt_file_ops *ops, int fd, const char *path, int64_t *length)
 {
@@ -38,7 +19,7 @@ static tt_status complete_length(const tt_file_ops *ops, int fd, const char *pat
     char block[4096];
     while (end > 0) {
         int64_t start = end > (int64_t)sizeof block ? end - (int64_t)sizeof block : 0;
-        tt_status status = read_at(ops, fd, path, block, (size_t)(end - start), start);
+        tt_status status = tt_file_read_all(ops, fd, path, block, (size_t)(end - start), start);
         if (status) {
             return status;
         }
@@ -82,32 +63,6 @@ void tt_jsonl_close(tt_jsonl *file)
     }
 }
 
-static tt_status write_at(tt_jsonl *file, const char *data, size_t bytes, int64_t offset)
-{
-    while (bytes) {
-        int64_t done = file->ops->pwrite(file->ops->user, file->fd, data, bytes, offset);
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done <= 0) {
-            return tt_fail_errno(done < 0 ? errno : EIO, "cannot append to %s", file->path);
-        }
-        data += done;
-        bytes -= (size_t)done;
-        offset += done;
-    }
-    return TT_OK;
-}
-
-static tt_status sync_lines(tt_jsonl *file)
-{
-    int result;
-    do {
-        result = file->ops->fsync(file->ops->user, file->fd);
-    } while (result != 0 && errno == EINTR);
-    return result == 0 ? TT_OK : tt_fail_errno(errno, "cannot sync %s", file->path);
-}
-
 tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool sync)
 {
     char small[4096];
@@ -117,12 +72,13 @@ tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool 
     }
     memcpy(whole, line, length);
     whole[length] = '\n';
-    tt_status status = write_at(file, whole, length + 1, file->length);
+    tt_status status =
+        tt_file_write_all(file->ops, file->fd, file->path, whole, length + 1, file->length);
     if (whole != small) {
         free(whole);
     }
     if (!status && sync) {
-        status = sync_lines(file);
+        status = tt_file_sync(file->ops, file->fd, file->path);
     }
     if (status) {
         /* Half a line must not stay; that it may have to is why readers skip what does not parse.

@@ -30,8 +30,8 @@ static tt_status write_texts(tt_store_writer *writer)
     for (size_t i = 0; i < writer->count && status == TT_OK; i++) {
         const tt_store_dataset *dataset = &writer->datasets[i];
         if (dataset->text)
-            status = tt_store_write_full(writer->ops, writer->fd, writer->temporary, dataset->text,
-                                         (size_t)dataset->bytes, dataset->file_offset);
+            status = tt_file_write_all(writer->ops, writer->fd, writer->temporary, dataset->text,
+                                       (size_t)dataset->bytes, dataset->file_offset);
     }
     return status;
 }
@@ -63,7 +63,7 @@ static tt_status write_prefix(tt_store_writer *writer)
     status = tt_store_prefix_encode(&writer->header, block);
     if (status == TT_OK)
         status =
-            tt_store_write_full(writer->ops, writer->fd, writer->temporary, block, sizeof block, 0);
+            tt_file_write_all(writer->ops, writer->fd, writer->temporary, block, sizeof block, 0);
     return status;
 }
 
@@ -95,7 +95,7 @@ tt_status tt_store_writer_commit(tt_store_writer *writer, char digest[TT_SHA256_
     if (status == TT_OK)
         status = write_prefix(writer);
     if (status == TT_OK)
-        status = tt_store_sync(writer->ops, writer->fd, writer->temporary);
+        status = tt_file_sync(writer->ops, writer->fd, writer->temporary);
     if (status == TT_OK)
         status = verify_written(writer);
     if (status != TT_OK)

@@ -223,8 +223,8 @@ static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t
     }
     if (address > source->bytes || bytes > source->bytes - address)
         return -1;
-    tt_status status = tt_store_read_full(tt_file_ops_posix(), source->fd, "container", out, bytes,
-                                          (int64_t)address);
+    tt_status status = tt_file_read_all(tt_file_ops_posix(), source->fd, "container", out, bytes,
+                                        (int64_t)address);
     return status == TT_OK ? 0 : -1;
 }
 

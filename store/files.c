@@ -100,8 +100,8 @@ const tt_file_ops *tt_file_ops_posix(void)
 
 /* ---- complete operations ------------------------------------------------------------------ */
 
-tt_status tt_store_read_full(const tt_file_ops *ops, int fd, const char *path, void *data,
-                             size_t bytes, int64_t offset)
+tt_status tt_file_read_all(const tt_file_ops *ops, int fd, const char *path, void *data,
+                           size_t bytes, int64_t offset)
 {
     char *to = data;
     while (bytes > 0) {
@@ -120,8 +120,8 @@ tt_status tt_store_read_full(const tt_file_ops *ops, int fd, const char *path, v
     return TT_OK;
 }
 
-tt_status tt_store_write_full(const tt_file_ops *ops, int fd, const char *path, const void *data,
-                              size_t bytes, int64_t offset)
+tt_status tt_file_write_all(const tt_file_ops *ops, int fd, const char *path, const void *data,
+                            size_t bytes, int64_t offset)
 {
     const char *from = data;
     while (bytes > 0) {
@@ -139,7 +139,7 @@ tt_status tt_store_write_full(const tt_file_ops *ops, int fd, const char *path, 
     return TT_OK;
 }
 
-tt_status tt_store_sync(const tt_file_ops *ops, int fd, const char *path)
+tt_status tt_file_sync(const tt_file_ops *ops, int fd, const char *path)
 {
     int result;
     do {
@@ -328,9 +328,9 @@ static tt_status replace_in(const tt_file_ops *ops, const char *directory, const
     tt_status status = tt_store_temp_create(ops, temporary, &fd);
     if (status != TT_OK)
         goto out;
-    status = tt_store_write_full(ops, fd, temporary, data, bytes, 0);
+    status = tt_file_write_all(ops, fd, temporary, data, bytes, 0);
     if (status == TT_OK)
-        status = tt_store_sync(ops, fd, temporary);
+        status = tt_file_sync(ops, fd, temporary);
     if (status == TT_OK)
         status = tt_store_temp_publish(ops, &fd, temporary, path);
     if (status != TT_OK)

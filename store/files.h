@@ -1,4 +1,4 @@
-/* store/files.h: complete reads and writes through tt_file_ops, and temporaries.
+/* store/files.h: names and temporaries.
  *
  * A temporary stands in the directory of what it will become, as ".<name>.tmp.<pid>". Its writer
  * holds an flock() on it, so that cleaning up can tell a dead writer's leftover from a live one's
@@ -21,12 +21,6 @@ char *tt_store_temp_path(const char *directory, const char *name);
 /* The process that a temporary's name speaks of; 0 for any other name. */
 int64_t tt_store_temp_owner(const char *name);
 
-/* `path` is for messages. A file that ends too early is TT_ECORRUPT. */
-tt_status tt_store_read_full(const tt_file_ops *ops, int fd, const char *path, void *data,
-                             size_t bytes, int64_t offset);
-tt_status tt_store_write_full(const tt_file_ops *ops, int fd, const char *path, const void *data,
-                              size_t bytes, int64_t offset);
-tt_status tt_store_sync(const tt_file_ops *ops, int fd, const char *path);
 tt_status tt_store_sync_directory(const tt_file_ops *ops, const char *directory);
 
 /* Makes and locks the temporary. One that a dead process left is replaced; a live writer's one is

@@ -99,8 +99,8 @@ tt_status tt_store_read(const tt_store *store, const tt_store_entry *entry, int6
     if (offset < 0 || offset > entry->bytes || bytes > (size_t)(entry->bytes - offset))
         return tt_fail(TT_EINVAL, "'%s': dataset '%s' has %lld bytes: %zu at %lld are not in it",
                        store->path, entry->path, (long long)entry->bytes, bytes, (long long)offset);
-    return tt_store_read_full(tt_file_ops_posix(), store->fd, store->path, out, bytes,
-                              entry->file_offset + offset);
+    return tt_file_read_all(tt_file_ops_posix(), store->fd, store->path, out, bytes,
+                            entry->file_offset + offset);
 }
 
 tt_status tt_store_read_text(const tt_store *store, const char *path, tt_text *out)

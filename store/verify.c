@@ -41,7 +41,7 @@ tt_status tt_store_read_prefix(const tt_file_ops *ops, int fd, const char *path,
         return tt_fail(TT_ECORRUPT,
                        "'%s' is truncated: %lld bytes, less than the %d of a container's header",
                        path, (long long)file_bytes, TT_STORE_PREFIX_BYTES);
-    tt_status status = tt_store_read_full(ops, fd, path, block, sizeof block, 0);
+    tt_status status = tt_file_read_all(ops, fd, path, block, sizeof block, 0);
     return status == TT_OK ? tt_store_prefix_decode(block, path, header) : status;
 }
 
@@ -55,7 +55,7 @@ tt_status tt_store_hash_range(const tt_file_ops *ops, int fd, const char *path, 
     tt_status status = TT_OK;
     while (status == TT_OK && from < to) {
         size_t bytes = to - from < (int64_t)capacity ? (size_t)(to - from) : capacity;
-        status = tt_store_read_full(ops, fd, path, block, bytes, from);
+        status = tt_file_read_all(ops, fd, path, block, bytes, from);
         if (status == TT_OK)
             status = tt_sha256_update(hash, block, bytes);
         from += (int64_t)bytes;

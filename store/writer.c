@@ -246,8 +246,8 @@ static tt_status write_metadata(tt_store_writer *writer)
             break;
         if (bytes > image->bytes - offset)
             bytes = image->bytes - offset;
-        status = tt_store_write_full(writer->ops, writer->fd, writer->temporary, run, bytes,
-                                     (int64_t)offset);
+        status = tt_file_write_all(writer->ops, writer->fd, writer->temporary, run, bytes,
+                                   (int64_t)offset);
     }
     free(run);
     return status;
@@ -379,7 +379,7 @@ tt_status tt_store_writer_put(tt_store_writer *writer, const char *path, int64_t
     if (status != TT_OK || bytes == 0)
         return status;
     int64_t at = dataset->file_offset + offset;
-    status = tt_store_write_full(writer->ops, writer->fd, writer->temporary, data, bytes, at);
+    status = tt_file_write_all(writer->ops, writer->fd, writer->temporary, data, bytes, at);
     if (status == TT_OK)
         status = hash_put(writer, at, data, bytes);
     if (status == TT_OK)

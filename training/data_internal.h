@@ -3,15 +3,7 @@
 #define TRIMTAB_TRAINING_DATA_INTERNAL_H
 
 #include "data.h"
-
-/* Returns from the caller with the first failure; for functions that own nothing. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        tt_status try_status = (call);                                                             \
-        if (try_status) {                                                                          \
-            return try_status;                                                                     \
-        }                                                                                          \
-    } while (0)
+#include "try.h"
 
 /* llm.c's token files: this header, then uint16 tokens. */
 enum {

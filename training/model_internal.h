@@ -3,15 +3,7 @@
 #define TRIMTAB_TRAINING_MODEL_INTERNAL_H
 
 #include "model.h"
-
-/* Returns from the caller with the first failure; for functions that own nothing. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        tt_status try_status = (call);                                                             \
-        if (try_status) {                                                                          \
-            return try_status;                                                                     \
-        }                                                                                          \
-    } while (0)
+#include "try.h"
 
 /* Parameter tensors: wte, wpe, then these for each layer, then ln_f's two. A weight's bias follows
  * it. */

@@ -126,6 +126,10 @@ TT_API tt_status tt_text_check(const tt_text *text);
  * "1e+30"); "nan", "inf", "-inf". `out` has room for 32 bytes. Returns out. */
 TT_API char *tt_format_double(double value, char out[32]);
 
+/* Bytes of the valid UTF-8 character at `text`, of which `length` bytes may be read; 0 if it is not
+ * one. `code` (may be NULL) receives the character. */
+TT_API size_t tt_utf8_decode(const char *text, size_t length, uint32_t *code);
+
 /* Of `count` candidates the one nearest to `word` by edit distance (transpositions count one), or
  * NULL where none is within a third of the word's length (at least 2). For "did you mean". */
 TT_API const char *tt_nearest_word(const char *word, const char *const *candidates, size_t count);

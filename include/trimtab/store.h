@@ -50,6 +50,15 @@ typedef struct tt_file_ops {
 
 TT_API const tt_file_ops *tt_file_ops_posix(void);
 
+/* Whole reads and writes at `offset`: short counts and interrupted calls are gone on with. `path` is
+ * for messages. A file that ends too early is TT_ECORRUPT. */
+TT_API tt_status tt_file_read_all(const tt_file_ops *ops, int fd, const char *path, void *data,
+                                  size_t bytes, int64_t offset);
+TT_API tt_status tt_file_write_all(const tt_file_ops *ops, int fd, const char *path,
+                                   const void *data, size_t bytes, int64_t offset);
+/* fsync, never tried again after a failure: the kernel may have dropped what it could not write. */
+TT_API tt_status tt_file_sync(const tt_file_ops *ops, int fd, const char *path);
+
 /* Writes a small text file so that a reader sees the old or the new content, never a mixture:
  * temporary in the same directory, fsync, rename, fsync of the directory. */
 TT_API tt_status tt_file_replace(const tt_file_ops *ops, const char *path, const void *data,

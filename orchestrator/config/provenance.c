@@ -89,7 +89,7 @@ static void add_comment(tt_text *out, const char *origin)
     size_t length = strlen(origin);
     for (size_t i = 0; i < length;) {
         uint32_t code = 0;
-        size_t size = tt_utf8_length(origin + i, length - i, &code);
+        size_t size = tt_utf8_decode(origin + i, length - i, &code);
         bool plain = size == 1 ? code >= 0x20 && code < 0x7f : code >= 0xa0;
         if (size > 1 && (code == 0x2028 || code == 0x2029 || code == 0xfeff || code >= 0xfffe))
             plain = false;

@@ -29,28 +29,6 @@ const char *tt_type_name(tt_type type)
 
 /* ---- characters --------------------------------------------------------------------------- */
 
-size_t tt_utf8_length(const char *text, size_t length, uint32_t *code)
-{
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *s = (const unsigned char *)text;
-    if (length == 0)
-        return 0;
-    size_t size = s[0] < 0x80 ? 1 : s[0] < 0xc0 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (size == 0 || size > length || s[0] > 0xf4)
-        return 0;
-    uint32_t value = size == 1 ? s[0] : s[0] & (0x7fU >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        value = value << 6 | (s[i] & 0x3f);
-    }
-    if (value < least[size] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
-        return 0;
-    if (code != NULL)
-        *code = value;
-    return size;
-}
-
 static bool is_control(uint32_t code)
 {
     return code < 0x20 || (code >= 0x7f && code < 0xa0);
@@ -61,7 +39,7 @@ char *tt_value_show(const char *text, size_t length, char out[64])
     size_t used = 0;
     for (size_t i = 0; i < length;) {
         uint32_t code = 0;
-        size_t size = tt_utf8_length(text + i, length - i, &code);
+        size_t size = tt_utf8_decode(text + i, length - i, &code);
         if (used + size > 40) {
             memcpy(out + used, "...", 3);
             used += 3;
@@ -274,7 +252,7 @@ static bool parse_string(const tt_param *param, const char *text, size_t length,
 {
     for (size_t i = 0; i < length;) {
         uint32_t code = 0;
-        size_t size = tt_utf8_length(text + i, length - i, &code);
+        size_t size = tt_utf8_decode(text + i, length - i, &code);
         if (size == 0 || is_control(code)) {
             snprintf(problem, TT_PROBLEM_BYTES, "%s holds %s at byte %zu; write plain text",
                      param->key, size == 0 ? "invalid UTF-8" : "a control character", i + 1);
@@ -360,7 +338,7 @@ static void add_quoted(tt_text *out, const char *text)
     tt_text_add(out, "\"");
     for (size_t i = 0; i < length;) {
         uint32_t code = 0;
-        size_t size = tt_utf8_length(text + i, length - i, &code);
+        size_t size = tt_utf8_decode(text + i, length - i, &code);
         bool special = is_control(code) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
                        code == 0xfffe || code == 0xffff;
         if (size == 0 || special)

@@ -38,7 +38,4 @@ char *tt_value_format_real(double value, char out[32]);
  * Returns out. */
 char *tt_value_show(const char *text, size_t length, char out[64]);
 
-/* The bytes of the valid UTF-8 character at `text`, 0 if it is not valid. `code` may be NULL. */
-size_t tt_utf8_length(const char *text, size_t length, uint32_t *code);
-
 #endif

@@ -139,7 +139,7 @@ static tt_status check_bytes(const char *name, const char *text, size_t bytes)
     int line = 1;
     for (size_t i = 0; i < bytes;) {
         uint32_t code = 0;
-        size_t size = tt_utf8_length(text + i, bytes - i, &code);
+        size_t size = tt_utf8_decode(text + i, bytes - i, &code);
         if (size == 0 && i == 0 && bytes >= 2 &&
             (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
             return tt_fail(TT_ECONFIG, "%s:1: the text is UTF-16; save it as UTF-8", name);

@@ -128,7 +128,7 @@ static const char *comment_after(loader *l, const yaml_event_t *event, size_t *l
     const char *stop = newline != NULL ? newline : l->end;
     const char *at = l->line_start;
     for (size_t column = 0; column < event->end_mark.column && at < stop; column++) {
-        size_t size = tt_utf8_length(at, (size_t)(stop - at), NULL);
+        size_t size = tt_utf8_decode(at, (size_t)(stop - at), NULL);
         at += size > 0 ? size : 1;
     }
     while (at < stop && *at == ' ')
