@@ -28,9 +28,24 @@ typedef struct shape {
     int64_t a, b, c, d;
 } shape;
 
-/* GPT of 384 and 768 channels, 2,048 and 256 rows, sequences of 256; vocabularies small and large.
- */
+/* examples/quickstart.yaml (128 channels, 512 rows, sequences of 64), examples/gpt-10m.yaml (384
+ * channels, 2,048 rows, sequences of 256), and some of GPT-2's (768 channels, 50,257 tokens). */
 static const shape shapes[] = {
+    {TT_OP_LINEAR_FORWARD, 512, 384, 128, 0},
+    {TT_OP_LINEAR_FORWARD, 512, 128, 512, 0},
+    {TT_OP_LINEAR_DGRAD, 512, 384, 128, 0},
+    {TT_OP_LINEAR_DGRAD, 512, 128, 512, 0},
+    {TT_OP_LINEAR_WGRAD, 512, 384, 128, 0},
+    {TT_OP_LINEAR_WGRAD, 512, 128, 512, 0},
+    {TT_OP_ATTENTION_FORWARD, 8, 64, 4, 128},
+    {TT_OP_ATTENTION_BACKWARD, 8, 64, 4, 128},
+    {TT_OP_LAYERNORM_FORWARD, 512, 128, 0, 0},
+    {TT_OP_LAYERNORM_BACKWARD, 512, 128, 0, 0},
+    {TT_OP_GELU_FORWARD, 512 * 512, 0, 0, 0},
+    {TT_OP_GELU_BACKWARD, 512 * 512, 0, 0, 0},
+    {TT_OP_SOFTMAX_XENT, 512, 256, 0, 0},
+    {TT_OP_STATS, 830000, 0, 0, 0},
+    {TT_OP_ADAMW, 830000, 0, 0, 0},
     {TT_OP_LINEAR_FORWARD, 2048, 1152, 384, 0},
     {TT_OP_LINEAR_FORWARD, 2048, 384, 1536, 0},
     {TT_OP_LINEAR_FORWARD, 256, 2304, 768, 0},
