@@ -54,6 +54,7 @@ char *read_file(const char *path, size_t *bytes);
 bool exists(const char *path);
 /* Number of entries in a folder, itself and . and .. left out; -1 if it is not there. */
 int entries(const char *path);
+double now(void); /* seconds of a monotonic clock */
 void sleep_seconds(double seconds);
 
 /* A run of tiny.yaml in `folder`, with further words for the command line. */

@@ -244,6 +244,43 @@ static void test_resume_is_exact(void **state)
     outcome_clear(&o);
 }
 
+/* Killed at any moment, again and again: what is left is always enough to go on from, to the same
+ * bits. */
+static void test_killed(void **state)
+{
+    (void)state;
+    enum { KILLS = 10, MOST_STARTS = 200 };
+    static const char words[] = "-s train.steps=600 -s train.batch=4 -s checkpoint.every_steps=10 "
+                                "-s train.validate_every=0 -s sample.tokens=0 -s run.threads=2 "
+                                "-s gates.grad_norm.max=1e9";
+    double begin = now();
+    make_run("unharmed", words);
+    double whole = now() - begin;
+    unsigned seed = 7;
+    int kills = 0;
+    bool done = false;
+    for (int starts = 0; !done && starts < MOST_STARTS; starts++) {
+        pid_t pid = start("run tiny.yaml -o killed --resume auto %s", words);
+        if (kills < KILLS) {
+            /* Short enough that ten are killed before one arrives, most of them at work. */
+            seed = seed * 1103515245U + 12345U;
+            sleep_seconds(whole / 4 * (double)(seed >> 16) / 65536);
+            kill(pid, SIGKILL);
+        }
+        int code = finish(pid, 100);
+        kills += code == 128 + SIGKILL;
+        done = code == 0;
+        assert_true(done || code == 128 + SIGKILL);
+    }
+    assert_true(done);
+    print_message("killed %d times, %.1f s each without\n", kills, whole);
+    assert_true(kills >= KILLS / 2);
+    outcome o = expect_success("diff unharmed/checkpoints/step-0000000600.h5 "
+                               "killed/checkpoints/step-0000000600.h5");
+    assert_true(holds(o.out, "identical: "));
+    outcome_clear(&o);
+}
+
 /* From a checkpoint of another run: its state, in a folder of its own. */
 static void test_resume_from_elsewhere(void **state)
 {
@@ -392,6 +429,10 @@ static void test_generate(void **state)
     outcome_clear(&b);
     b = expect_success("generate gen --tokens 0");
     assert_int_equal(b.out_length, 0);
+    outcome_clear(&b);
+    make_run("ascii", "-s model.vocab=128"); /* a smaller vocabulary is of bytes too */
+    b = expect_success("generate ascii --tokens 30");
+    assert_int_equal(b.out_length, 30);
     outcome_clear(&a);
     outcome_clear(&b);
     outcome_clear(&c);
@@ -564,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_strict),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_killed),
         cmocka_unit_test(test_resume_from_elsewhere),
         cmocka_unit_test(test_resume_with_a_changed_file),
         cmocka_unit_test(test_second_interrupt),
