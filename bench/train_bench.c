@@ -137,7 +137,7 @@ static bool run_child(const settings *s, const char *variant, const char *root, 
     bool read_all = read(ends[0], out, sizeof *out) == (ssize_t)sizeof *out;
     close(ends[0]);
     int exit_status = 0;
-    struct rusage usage;
+    struct rusage usage = {0};
     bool waited = child > 0 && wait4(child, &exit_status, 0, &usage) == child;
     out->peak_mib = (double)usage.ru_maxrss / 1024;
     char command[4300];
@@ -179,13 +179,14 @@ static figures summarise_all(const settings *s, result runs[][2])
     double memory[2][MAX_PAIRS], memory_ratio[MAX_PAIRS];
     double policy[MAX_PAIRS];
     for (int i = 0; i < s->pairs; i++) {
-        for (int side = 0; side < 2; side++) {
-            rates[side][i] = runs[i][side].tokens_per_second;
-            memory[side][i] = runs[i][side].peak_mib;
-        }
-        policy[i] = runs[i][0].policy_share;
-        ratio[i] = rates[0][i] / rates[1][i];
-        memory_ratio[i] = memory[0][i] / memory[1][i];
+        const result *a = &runs[i][0], *b = &runs[i][1];
+        rates[0][i] = a->tokens_per_second;
+        rates[1][i] = b->tokens_per_second;
+        ratio[i] = a->tokens_per_second / b->tokens_per_second;
+        memory[0][i] = a->peak_mib;
+        memory[1][i] = b->peak_mib;
+        memory_ratio[i] = a->peak_mib / b->peak_mib;
+        policy[i] = a->policy_share;
     }
     return (figures){
         .rates = {summarise(rates[0], s->pairs), summarise(rates[1], s->pairs)},

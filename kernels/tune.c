@@ -255,26 +255,25 @@ static tt_status run_waves(tuning *t)
     return TT_OK;
 }
 
-/* What can be said without proving or timing anything. */
-static tt_status keep_first(const tt_tune_options *options, tt_tune_candidate *results,
-                            size_t *chosen)
+/* Candidates of which nothing is known. */
+static tt_status begin_results(const tt_tune_options *options, tt_tune_candidate *results)
 {
     tt_status status = check_options(options);
     if (status != TT_OK)
         return status;
-    if (results == NULL || chosen == NULL)
+    if (results == NULL)
         return tt_fail(TT_EINVAL, "tune: no place for the results");
     for (size_t i = 0; i < options->candidate_count; i++)
         results[i] = (tt_tune_candidate){.tile = options->candidates[i]};
-    *chosen = 0;
     return TT_OK;
 }
 
 tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
                             tt_tune_candidate *results, size_t *chosen)
 {
-    size_t first;
-    tt_status status = keep_first(options, results, chosen != NULL ? &first : NULL);
+    if (chosen == NULL)
+        return tt_fail(TT_EINVAL, "tune: no place for the choice");
+    tt_status status = begin_results(options, results);
     if (status != TT_OK)
         return status;
     tuning t = {.target = target, .options = options, .results = results};
@@ -303,10 +302,12 @@ tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
 {
     if (context == NULL || context->dtype != TT_F32)
         return tt_fail(TT_EINVAL, "tune: tiles are tuned in an f32 context");
-    if (!context->table[TT_OP_LINEAR_FORWARD]->info.tiled &&
+    if (chosen != NULL && !context->table[TT_OP_LINEAR_FORWARD]->info.tiled &&
         !context->table[TT_OP_LINEAR_DGRAD]->info.tiled &&
-        !context->table[TT_OP_LINEAR_WGRAD]->info.tiled)
-        return keep_first(options, results, chosen);
+        !context->table[TT_OP_LINEAR_WGRAD]->info.tiled) {
+        *chosen = 0;
+        return begin_results(options, results);
+    }
     tt_tune_target target = {
         .run = run_in_context, .user = context, .threads = context->exec.threads};
     for (int op = 0; op < TT_OP_COUNT; op++)

@@ -10,12 +10,12 @@
 
 #include "threads.h"
 
-static char root[] = "/tmp/trimtab-cgroup-XXXXXX";
+static char root[64];
 
 static int setup(void **state)
 {
     (void)state;
-    strcpy(root + sizeof root - 7, "XXXXXX");
+    snprintf(root, sizeof root, "/tmp/trimtab-cgroup-XXXXXX");
     return mkdtemp(root) ? 0 : -1;
 }
 
@@ -38,7 +38,7 @@ static void plant(const char *name, const char *text)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", root, name);
-    for (char *slash = path + sizeof root; (slash = strchr(slash, '/')); slash++) {
+    for (char *slash = path + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
         (void)mkdir(path, 0700);
         *slash = '/';
