@@ -252,8 +252,7 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
 
 /* ---- loading ---- */
 
-/* The step in a checkpoint's file name; -1 if it is no such name. */
-static int64_t step_of_name(const char *name)
+int64_t tt_checkpoint_step_of(const char *name)
 {
     long long number = -1;
     int used = 0;
@@ -272,7 +271,7 @@ bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT
     *step = -1;
     const struct dirent *entry;
     while ((entry = readdir(folder)) != NULL) {
-        int64_t number = step_of_name(entry->d_name);
+        int64_t number = tt_checkpoint_step_of(entry->d_name);
         if (number <= bound && number > *step) {
             *step = number;
         }

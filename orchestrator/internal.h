@@ -146,6 +146,8 @@ tt_status tt_orchestrator_resolve(tt_orchestrator *o);
 /* checkpoint.c */
 tt_status tt_checkpoint_save(tt_orchestrator *o, bool background);
 tt_status tt_checkpoint_collect(tt_orchestrator *o, bool wait);
+/* The step in a checkpoint's file name; -1 if it is no such name. */
+int64_t tt_checkpoint_step_of(const char *name);
 /* The newest checkpoint file whose step is at most `bound`; false if there is none. */
 bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT_PATH_BYTES],
                            int64_t *step);

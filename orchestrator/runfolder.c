@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static tt_status make_folders(const char *path)
@@ -33,6 +35,32 @@ static tt_status make_folders(const char *path)
     return TT_OK;
 }
 
+/* The process that holds the lock, as it wrote itself down; 0 if unknown. */
+static long lock_owner(int lock)
+{
+    char text[32] = "";
+    ssize_t got = pread(lock, text, sizeof text - 1, 0);
+    return got > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+/* Takes the lock, patiently where the owner is dead: a child that it had forked to look into a
+ * checkpoint may outlive it by a moment, and holds the lock as long. */
+static bool take_lock(int lock)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    for (int tries = 0; tries < 500; tries++) {
+        if (flock(lock, LOCK_EX | LOCK_NB) == 0) {
+            return true;
+        }
+        long owner = lock_owner(lock);
+        if (errno != EWOULDBLOCK || owner <= 0 || kill((pid_t)owner, 0) == 0 || errno != ESRCH) {
+            return false;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 tt_status tt_folder_lock(const char *path, int *fd)
 {
     char name[TT_PATH_BYTES + 8];
@@ -45,15 +73,13 @@ tt_status tt_folder_lock(const char *path, int *fd)
     if (lock < 0) {
         return tt_fail_errno(errno, "cannot write in the run folder: %s", name);
     }
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
-        char owner[32] = "";
-        ssize_t got = pread(lock, owner, sizeof owner - 1, 0);
-        owner[got > 0 ? strcspn(owner, "\n") : 0] = '\0';
+    if (!take_lock(lock)) {
+        long owner = lock_owner(lock);
         close(lock);
         return tt_fail(TT_EBUSY,
-                       "the run folder %s is in use by process %s; wait for it, or choose another "
+                       "the run folder %s is in use by process %ld; wait for it, or choose another "
                        "with --run-dir",
-                       path, owner[0] ? owner : "?");
+                       path, owner);
     }
     char pid[32];
     int length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
@@ -71,8 +97,7 @@ bool tt_folder_holds_checkpoints(const char *checkpoints)
     DIR *folder = opendir(checkpoints);
     bool found = false;
     for (const struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;) {
-        const char *suffix = strrchr(entry->d_name, '.');
-        found = entry->d_name[0] != '.' && suffix && strcmp(suffix, ".h5") == 0;
+        found = tt_checkpoint_step_of(entry->d_name) >= 0;
     }
     if (folder) {
         closedir(folder);

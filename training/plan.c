@@ -70,6 +70,16 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
                        (long long)dims.layers, (long long)dims.channels, (long long)dims.vocab,
                        (long long)batch, (long long)dims.context);
     }
+    if (!tt_config_is_auto(config, "optim.minimum_rate") &&
+        tt_config_float(config, "optim.minimum_rate") >
+            tt_config_float(config, "optim.learning_rate")) {
+        return tt_fail(TT_ECONFIG,
+                       "%s: optim.minimum_rate %g is above optim.learning_rate %g; the cosine goes "
+                       "down",
+                       tt_config_origin(config, "optim.minimum_rate"),
+                       tt_config_float(config, "optim.minimum_rate"),
+                       tt_config_float(config, "optim.learning_rate"));
+    }
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;
     out->layers = dims.layers;

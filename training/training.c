@@ -273,13 +273,6 @@ tt_status tt_training_create(const tt_training_options *options, tt_training **o
     if (!status) {
         status = tt_training_make_plan(options->config, &training->plan);
     }
-    if (!status && training->optim.minimum_rate > training->optim.learning_rate) {
-        status = tt_fail(TT_ECONFIG,
-                         "%s: optim.minimum_rate %g is above optim.learning_rate %g; the cosine "
-                         "goes down",
-                         tt_config_origin(options->config, "optim.minimum_rate"),
-                         training->optim.minimum_rate, training->optim.learning_rate);
-    }
     if (!status) {
         status = open_data(training, options->config);
     }

@@ -75,6 +75,8 @@ static void test_values(void **state)
     expect_error(78, "model.layers", "run tiny.yaml -o bad -s model.layers=0");
     expect_error(78, "did you mean 'model.layers'", "run tiny.yaml -o bad -s model.layer=2");
     expect_error(78, "gates.loss.max", "run tiny.yaml -o bad -s gates.loss.max=2");
+    expect_error(78, "optim.minimum_rate", "run tiny.yaml -o bad -s optim.minimum_rate=1");
+    expect_error(78, "model.vocab", "run tiny.yaml -o bad -s model.vocab=50304");
     expect_error(78, "kernels.variant", "run tiny.yaml -o bad -s kernels.variant=blokked_v3");
     expect_error(78, "model.context", "run tiny.yaml -o bad -s model.context=");
     setenv("TRIMTAB_TRAIN__STESP", "3", 1);
