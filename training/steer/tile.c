@@ -13,12 +13,12 @@ enum { DEFAULT_TILE = 32, MAX_SHAPES = 64 };
 
 const char *const tt_tile_keys[3] = {"kernels.tile_m", "kernels.tile_n", "kernels.tile_k"};
 
-/* The first is the incumbent (the default); then from small to large, so that a tie goes to the
- * smaller block, which leaves more cache to everything else. */
+/* The first is the incumbent (the default); then those that have most often won, so that a short
+ * budget looks at them; then their neighbours, down and up. */
 static const tt_tile lattice_walk[] = {
-    {32, 32, 32},    {32, 64, 64},    {64, 64, 64},    {64, 64, 128},   {64, 128, 128},
-    {128, 64, 128},  {128, 128, 128}, {64, 128, 256},  {128, 128, 256}, {64, 256, 256},
-    {128, 256, 256}, {256, 256, 256}, {256, 512, 256}, {512, 512, 512},
+    {32, 32, 32},   {64, 256, 256}, {128, 128, 256}, {64, 64, 128},   {128, 256, 256},
+    {64, 128, 256}, {64, 128, 128}, {256, 256, 256}, {128, 128, 128}, {64, 64, 64},
+    {128, 64, 128}, {32, 64, 64},   {256, 512, 256}, {512, 512, 512},
 };
 enum { WALK = sizeof lattice_walk / sizeof *lattice_walk };
 
