@@ -65,7 +65,7 @@ tt_status tt_sha256_of(const void *data, size_t bytes, char out[TT_SHA256_HEX])
 {
     tt_sha256 *hash;
     tt_status status = tt_sha256_create(&hash);
-    if (status) {
+    if (!hash) {
         return status;
     }
     status = tt_sha256_update(hash, data, bytes);

@@ -254,11 +254,16 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
 
 int64_t tt_checkpoint_step_of(const char *name)
 {
-    long long number = -1;
-    int used = 0;
-    bool matches = sscanf(name, "step-%10lld.h5%n", &number, &used) == 1 && used > 0 &&
-                   name[used] == '\0' && number >= 0;
-    return matches ? number : -1;
+    static const char form[] = TT_CHECKPOINT_FORM; /* '#' stands for a digit */
+    int64_t step = 0;
+    for (size_t i = 0; i < sizeof form; i++) {
+        if (form[i] == '#' && name[i] >= '0' && name[i] <= '9') {
+            step = step * 10 + (name[i] - '0');
+        } else if (form[i] == '#' || name[i] != form[i]) {
+            return -1;
+        }
+    }
+    return step;
 }
 
 bool tt_checkpoint_at_most(const tt_orchestrator *o, int64_t bound, char path[TT_PATH_BYTES],

@@ -50,8 +50,8 @@ typedef struct tt_file_ops {
 
 TT_API const tt_file_ops *tt_file_ops_posix(void);
 
-/* Whole reads and writes at `offset`: short counts and interrupted calls are gone on with. `path` is
- * for messages. A file that ends too early is TT_ECORRUPT. */
+/* Whole reads and writes at `offset`: short counts and interrupted calls are gone on with. `path`
+ * is for messages. A file that ends too early is TT_ECORRUPT. */
 TT_API tt_status tt_file_read_all(const tt_file_ops *ops, int fd, const char *path, void *data,
                                   size_t bytes, int64_t offset);
 TT_API tt_status tt_file_write_all(const tt_file_ops *ops, int fd, const char *path,
