@@ -11,6 +11,9 @@
 
 enum { DEFAULT_TILE = 32, MAX_SHAPES = 64 };
 
+/* Beyond these a product only repeats what its cache blocks do: longer ones are timed in part. */
+enum { LONGEST_M = 1024, LONGEST_N = 2048, LONGEST_K = 2048 };
+
 const char *const tt_tile_keys[3] = {"kernels.tile_m", "kernels.tile_n", "kernels.tile_k"};
 
 /* The first is the incumbent (the default); then those that have most often won, so that a short
@@ -74,6 +77,23 @@ static tt_status write_evidence(const tt_tune_candidate *results, size_t count, 
     return text ? tt_text_check(out) : tt_fail(TT_ENOMEM, "no memory for the tuner's record");
 }
 
+static int64_t cut(int64_t length, int64_t longest)
+{
+    return length < longest ? length : longest;
+}
+
+/* A part of the product, counted as often as its share of the whole asks for. */
+static void shorten(tt_gemm_shape *shape)
+{
+    tt_gemm_shape whole = *shape;
+    shape->m = cut(whole.m, LONGEST_M);
+    shape->n = cut(whole.n, LONGEST_N);
+    shape->k = cut(whole.k, LONGEST_K);
+    double parts = (double)whole.m / (double)shape->m * ((double)whole.n / (double)shape->n) *
+                   ((double)whole.k / (double)shape->k);
+    shape->count = (int)fmin(round(parts * whole.count), 1e9);
+}
+
 static void propose_tile(tt_tile tile, const tt_config *config, tt_proposal *out)
 {
     const int parts[3] = {tile.m, tile.n, tile.k};
@@ -97,6 +117,9 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
     tt_tune_options_init(&options);
     options.shape_count = tt_model_gemm_shapes(tt_model_get_dims(training->model), training->batch,
                                                training->plan.context, shapes, MAX_SHAPES);
+    for (size_t i = 0; i < options.shape_count && i < MAX_SHAPES; i++) {
+        shorten(&shapes[i]);
+    }
     options.shapes = shapes;
     options.candidates = tiles;
     options.candidate_count = candidates(config, tiles);
