@@ -113,90 +113,46 @@ static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimiza
 
 /* ---- precedence ---- */
 
-static tt_status collect_keys(const tt_orchestrator *o, tt_resolve_key *keys, size_t *count)
-{
-    *count = 0;
-    for (tt_tier tier = TT_TIER_TILE; tier <= TT_TIER_RLVR; tier++) {
-        for (size_t i = 0; i < tt_params_count(o->params); i++) {
-            const tt_param *param = tt_params_at(o->params, i);
-            if (param->tier != tier || !param->lattice ||
-                tt_config_is_auto(o->config, param->key)) {
-                continue;
-            }
-            if (*count == TT_RESOLVE_MAX_KEYS) {
-                return tt_fail(TT_EINTERNAL,
-                               "%s is one steered parameter more than the %d that "
-                               "the resolver takes",
-                               param->key, TT_RESOLVE_MAX_KEYS);
-            }
-            keys[(*count)++] = (tt_resolve_key){
-                .name = param->key,
-                .tier = tier,
-                .values = param->lattice,
-                .value_count = param->lattice_count,
-                .request = tt_config_int(o->config, param->key),
-                .pinned = tt_config_is_pinned(o->config, param->key),
-                .origin = tt_config_origin(o->config, param->key),
-            };
-        }
-    }
-    return TT_OK;
-}
-
-static tt_status apply_moves(tt_orchestrator *o, const tt_resolve_key *keys, size_t count,
-                             const tt_resolution *resolution)
-{
-    tt_status status = TT_OK;
-    for (size_t i = 0; !status && i < count; i++) {
-        if (!resolution->moved[i]) {
-            continue;
-        }
-        char value[32];
-        snprintf(value, sizeof value, "%" PRId64, resolution->values[i]);
-        if (keys[i].pinned) {
-            if (o->strict) {
-                return tt_fail(TT_ECONFIG,
-                               "%s: %s %" PRId64 " is not possible, the nearest legal value is %s "
-                               "(--strict refuses to move it)",
-                               keys[i].origin, keys[i].name, keys[i].request, value);
-            }
-            tt_log(o->log, TT_LOG_WARN,
-                   "%s: %s %" PRId64 " is not possible, using the nearest legal value %s",
-                   keys[i].origin, keys[i].name, keys[i].request, value);
-        }
-        status = derive(o, keys[i].name, value, "resolver");
-    }
-    return status;
-}
-
+/* Moves to a configuration that was resolved; the journal has the reason first. */
 static tt_status resolve_precedence(tt_orchestrator *o)
 {
-    tt_resolve_key keys[TT_RESOLVE_MAX_KEYS];
-    tt_resolution resolution;
-    size_t count = 0;
-    tt_status status = collect_keys(o, keys, &count);
-    if (status || count == 0) {
-        return status;
-    }
+    tt_resolve_options options;
+    tt_config *next = NULL;
     tt_text trace;
+    tt_resolve_options_init(&options);
+    options.strict = o->strict;
+    options.log = o->log;
     tt_text_init(&trace);
-    status = tt_resolve(keys, count, NULL, 0, &resolution, &trace);
+    tt_status status = tt_config_resolve(o->config, &options, &next, &trace);
     if (!status && trace.length) {
         status =
             tt_journal_write(o, json_pack("{s:s, s:i, s:I, s:o}", "kind", "resolution", "attempt",
                                           o->attempt, "step", (json_int_t)tt_orchestrator_step(o),
                                           "trace", tt_json_text(trace.data)));
     }
-    tt_text_clear(&trace);
-    if (!status) {
-        /* Origins are read before the configuration that owns them is replaced. */
-        char origins[TT_RESOLVE_MAX_KEYS][128];
-        for (size_t i = 0; i < count; i++) {
-            snprintf(origins[i], sizeof origins[i], "%s", keys[i].origin);
-            keys[i].origin = origins[i];
-        }
-        status = apply_moves(o, keys, count, &resolution);
+    if (!status && next) {
+        tt_config_destroy(o->derived);
+        o->derived = next;
+        o->config = next;
+        next = NULL;
     }
+    tt_config_destroy(next);
+    tt_text_clear(&trace);
+    return status;
+}
+
+/* Once the values are final: what is legal but probably not wanted. */
+static tt_status advise(const tt_orchestrator *o)
+{
+    tt_text text;
+    tt_text_init(&text);
+    tt_status status = tt_config_advise(o->config, &text);
+    for (const char *line = text.data; !status && *line;) {
+        size_t length = strcspn(line, "\n");
+        tt_log(o->log, TT_LOG_WARN, "%.*s", (int)length, line);
+        line += length + 1;
+    }
+    tt_text_clear(&text);
     return status;
 }
 
@@ -210,6 +166,9 @@ tt_status tt_orchestrator_resolve(tt_orchestrator *o)
     }
     if (!status) {
         status = resolve_precedence(o);
+    }
+    if (!status) {
+        status = advise(o);
     }
     for (size_t i = 0; !status && i < o->optimization_count; i++) {
         status = o->optimizations[i].apply(o->optimizations[i].user, o->config);

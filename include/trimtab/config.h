@@ -2,7 +2,7 @@
  *
  *   1. the parameter table, filled by the modules
  *   2. a configuration: sources, precedence, provenance
- *   3. the resolver: tile size, then compression block, then RLVR
+ *   3. the resolver: tile size, then compression block, then RLVR; rules and advice
  *
  * Strings stop at the parser: everything behind it asks for typed values by key, and a key that is
  * not in the table is a programmer's mistake (TT_EINTERNAL).
@@ -36,6 +36,8 @@ typedef enum tt_mutability {
 /* Precedence tiers, highest first. TT_TIER_NONE takes no part in resolution. */
 typedef enum tt_tier { TT_TIER_NONE, TT_TIER_TILE, TT_TIER_COMPRESSION, TT_TIER_RLVR } tt_tier;
 
+#define TT_LADDER_CHOICES 8
+
 typedef struct tt_param {
     const char *key; /* "kernels.tile_m": lower-case words, `_` within and `.` between levels */
     tt_type type;
@@ -44,9 +46,12 @@ typedef struct tt_param {
     const char *default_text; /* as a user would write it; "auto" only with may_be_auto */
     double minimum, maximum;  /* inclusive; ignored for BOOL, STRING, ENUM; finite for INT */
     const char *choices;      /* ENUM: "adamw|sgd" */
+    bool ladder;              /* an ENUM with a tier: its choices go from least memory to most, and
+                                 the resolver may step along them; at most TT_LADDER_CHOICES */
     const int64_t *lattice;   /* ascending values of an INT, or NULL. With a tier the resolver moves
                                  other values onto it; without one they are errors */
     size_t lattice_count;
+    bool memory_falls; /* with a lattice: larger values need less memory, not more */
     tt_mutability mutability;
     tt_tier tier;
     const char *owner; /* module that acts on it */
@@ -223,18 +228,22 @@ typedef struct tt_resolve_key {
     int64_t request;    /* need not be on the lattice */
     tt_tier tier;       /* not TT_TIER_NONE */
     bool pinned;        /* a user's own value: moved only if no legal assignment keeps it */
+    bool memory_falls;  /* larger values need less memory, not more */
     const char *origin; /* for messages */
+    const char *const *value_names; /* for messages: one per value; NULL: their digits */
 } tt_resolve_key;
 
-/* A hard rule over some keys. `holds` must be pure. A memory rule (`is_memory`) must be monotone:
- * smaller values never need more (the search relies on it). */
+/* A hard rule over some keys. `holds` must be pure. A memory rule (`is_memory`) must be monotone in
+ * every key: smaller values (where `memory_falls`: larger ones) never need more, and the search
+ * relies on it. */
 typedef struct tt_resolve_rule {
     const char *name;
     size_t keys[4]; /* indices into the key array */
     size_t key_count;
     bool (*holds)(const void *user, const int64_t *values); /* values of `keys`, in that order */
     const void *user;
-    bool is_memory; /* then key_count may be 0: it sees every key's value, in array order */
+    bool is_memory;      /* then key_count may be 0: it sees every key's value, in array order */
+    const char *depends; /* for messages: what else it rests on, "a.b = 5 (a.yaml:3)"; or NULL */
 } tt_resolve_rule;
 
 /* All arrays go by the position of the key in the argument array. */
@@ -258,6 +267,62 @@ typedef struct tt_resolution {
 TT_API tt_status tt_resolve(const tt_resolve_key *keys, size_t key_count,
                             const tt_resolve_rule *rules, size_t rule_count, tt_resolution *out,
                             tt_text *trace);
+
+/* ---- rules and advice, beside the parameters ----
+ *
+ * Modules register what must hold between their parameters. Keys with a tier and a lattice or a
+ * ladder can move; all others stand as they are, and so do those that are still `auto`, which takes
+ * their rules out until they have a value. */
+
+#define TT_RULE_KEYS 4
+#define TT_MEMORY_BUDGET_KEY                                                                       \
+    "run.memory_budget" /* bytes; with it, if it is registered and set, a                          \
+                           memory estimate becomes a rule */
+
+/* A hard rule. A rule that breaks and of which no key can move is a TT_ECONFIG that names them. */
+typedef struct tt_rule {
+    const char *name;               /* what must hold, as messages quote it */
+    const char *keys[TT_RULE_KEYS]; /* no STRING; NULL behind the last */
+    /* Pure. `values` are those of `keys`, in that order; none is `auto`. */
+    bool (*holds)(const void *user, const tt_value *values);
+    const void *user;
+    bool is_memory; /* monotone as in tt_resolve_rule; a ladder's first choice needs least */
+} tt_rule;
+
+/* What is allowed but probably not wanted: a warning. */
+typedef struct tt_advice {
+    const char *keys[TT_RULE_KEYS]; /* as in tt_rule */
+    bool (*applies)(const void *user, const tt_value *values);
+    const void *user;
+    const char *text; /* what it leads to, and what to do; one line */
+} tt_advice;
+
+/* As tt_params_register: the tables are borrowed, and the keys must be registered before.
+ * TT_EINTERNAL for an unknown key or one that a rule cannot use, and for too many rules. */
+TT_API tt_status tt_params_register_rules(tt_params *params, const tt_rule *table, size_t count);
+TT_API tt_status tt_params_register_advice(tt_params *params, const tt_advice *table, size_t count);
+
+typedef struct tt_resolve_options {
+    size_t size; /* sizeof(tt_resolve_options) */
+    bool strict; /* a pinned value that must move is a TT_ECONFIG that names it */
+    /* Bytes that a run with this configuration takes, INT64_MAX for more than can be counted; NULL:
+     * memory is no rule. Pure, and monotone as in tt_resolve_rule. */
+    int64_t (*memory_estimate)(void *user, const tt_config *config);
+    void *user;
+    const tt_log_sink *log; /* a warning for each pinned value that moves; may be NULL */
+} tt_resolve_options;
+
+TT_API void tt_resolve_options_init(tt_resolve_options *options);
+
+/* Makes a configuration legal: tt_resolve over its keys and the registered rules, pins being what
+ * tt_config_is_pinned says. *out is a derived configuration (origins "resolver"), or NULL if
+ * nothing had to move. `trace` (may be NULL) as in tt_resolve. Depends on nothing but its
+ * arguments; on failure *out is untouched. */
+TT_API tt_status tt_config_resolve(const tt_config *config, const tt_resolve_options *options,
+                                   tt_config **out, tt_text *trace);
+
+/* Adds a line for each advice that applies: "compression.bound = 0.2 (a.yaml:3): <text>\n". */
+TT_API tt_status tt_config_advise(const tt_config *config, tt_text *out);
 
 #ifdef __cplusplus
 }

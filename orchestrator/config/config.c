@@ -211,8 +211,7 @@ void tt_config_destroy(tt_config *config)
     free(config);
 }
 
-/* NULL if there is no memory. */
-static tt_config *copy(const tt_config *from)
+tt_config *tt_config_copy(const tt_config *from)
 {
     tt_config *config = allocate(from->params);
     if (config == NULL)
@@ -259,7 +258,7 @@ tt_status tt_config_derive(const tt_config *config, const char *key, const char 
     if (status == TT_OK)
         status = wrong;
     if (status == TT_OK) {
-        derived = copy(config);
+        derived = tt_config_copy(config);
         status = derived != NULL ? tt_config_take(derived, &batch) : no_memory();
     }
     tt_batch_clear(&batch);

@@ -6,6 +6,7 @@
 
 enum {
     TT_KEY_BYTES = 96,               /* a key with its NUL; what tt_nearest_word compares */
+    TT_LADDER_BYTES = 64,            /* a ladder's choices with a NUL */
     TT_YAML_MAX_BYTES = 1024 * 1024, /* of a file */
     TT_YAML_MAX_DEPTH = 32,
 };
@@ -20,6 +21,10 @@ struct tt_params {
     size_t section_count;
     const tt_preset **presets;
     size_t preset_count;
+    const tt_rule **rules;
+    size_t rule_count;
+    const tt_advice **advice;
+    size_t advice_count;
     tt_param preset;      /* the parameter `preset` */
     char *preset_choices; /* "none|..." */
 };
@@ -27,6 +32,9 @@ struct tt_params {
 /* The index of a key of `length` bytes, or -1. */
 int tt_params_index(const tt_params *params, const char *key, size_t length);
 bool tt_params_is_section(const tt_params *params, const char *name);
+/* `array` of pointers with room for `count` of them; NULL, and the old one as it was, if there is
+ * no memory. */
+void *tt_grow_pointers(void *array, size_t count);
 /* A known key or section near to `name`, or NULL. */
 const char *tt_params_suggest(const tt_params *params, const char *name);
 
@@ -101,6 +109,8 @@ const tt_setting *tt_config_winner(const tt_config *config, size_t index);
 /* The value a user set, now or (by the checkpoint's account) before; NULL if none did, or to
  * `auto`. */
 const tt_setting *tt_config_pin(const tt_config *config, size_t index);
+/* NULL if there is no memory. */
+tt_config *tt_config_copy(const tt_config *from);
 /* Puts the values of the preset in force between the defaults and the file. */
 tt_status tt_config_apply_preset(tt_config *config);
 

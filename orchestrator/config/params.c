@@ -48,6 +48,15 @@ static bool is_plain_word(const char *word, size_t length)
            !(length == 4 && memcmp(word, "null", 4) == 0);
 }
 
+/* How many choices an enum has. */
+static size_t count_choices(const char *choices)
+{
+    size_t count = 1;
+    for (; *choices != '\0'; choices++)
+        count += *choices == '|';
+    return count;
+}
+
 static tt_status check_param(const tt_param *param)
 {
     static const char *const plain = "parameter %s: %s";
@@ -84,6 +93,11 @@ static tt_status check_param(const tt_param *param)
         if (*c == '\0')
             break;
     }
+    if (param->ladder && (param->type != TT_TYPE_ENUM || param->tier == TT_TIER_NONE ||
+                          count_choices(param->choices) > TT_LADDER_CHOICES ||
+                          strlen(param->choices) >= TT_LADDER_BYTES))
+        return tt_fail(TT_EINTERNAL, plain, key,
+                       "a ladder is a few choices of an enum with a tier");
     tt_value value;
     char problem[TT_PROBLEM_BYTES];
     if (!tt_value_parse(param, param->default_text, strlen(param->default_text), TT_STYLE_RAW,
@@ -151,9 +165,7 @@ const char *tt_params_suggest(const tt_params *params, const char *name)
 
 /* ---- building ----------------------------------------------------------------------------- */
 
-/* An array of pointers made to hold `count` of them; NULL, and the old one as it was, if it cannot.
- */
-static void *grow_pointers(void *array, size_t count)
+void *tt_grow_pointers(void *array, size_t count)
 {
     return realloc(array, count * sizeof(void *));
 }
@@ -177,7 +189,8 @@ static tt_status add_section(tt_params *params, const char *key, size_t length)
             break;
     }
     char *name = strndup(key, length);
-    char **grown = name != NULL ? grow_pointers(params->sections, params->section_count + 1) : NULL;
+    char **grown =
+        name != NULL ? tt_grow_pointers(params->sections, params->section_count + 1) : NULL;
     if (grown == NULL) {
         free(name);
         return tt_fail(TT_ENOMEM, "no memory for the parameter table");
@@ -206,10 +219,10 @@ static tt_status insert(tt_params *params, const tt_param *param)
     }
     if (status != TT_OK)
         return status;
-    const tt_param **sorted = grow_pointers(params->sorted, params->count + 1);
+    const tt_param **sorted = tt_grow_pointers(params->sorted, params->count + 1);
     if (sorted != NULL)
         params->sorted = sorted;
-    const char **keys = grow_pointers(params->keys, params->count + 1);
+    const char **keys = tt_grow_pointers(params->keys, params->count + 1);
     if (keys != NULL)
         params->keys = keys;
     if (sorted == NULL || keys == NULL)
@@ -252,6 +265,8 @@ void tt_params_destroy(tt_params *params)
     free((void *)params->sorted);
     free((void *)params->keys);
     free((void *)params->presets);
+    free((void *)params->rules);
+    free((void *)params->advice);
     free(params->preset_choices);
     free(params);
 }
@@ -286,7 +301,7 @@ static tt_status register_preset(tt_params *params, const tt_preset *preset)
         params->preset_choices = choices;
         params->preset.choices = choices;
     }
-    const tt_preset **presets = grow_pointers(params->presets, params->preset_count + 1);
+    const tt_preset **presets = tt_grow_pointers(params->presets, params->preset_count + 1);
     if (presets != NULL)
         params->presets = presets;
     if (choices == NULL || presets == NULL)

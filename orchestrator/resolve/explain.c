@@ -45,6 +45,16 @@ static void add_reason(const tt_search *search, const tt_resolution *resolution,
                      k->tier == TT_TIER_RLVR ? "" : "; lower keys cannot make room");
 }
 
+/* A value as users write it. */
+static void add_value(tt_text *out, const tt_resolve_key *key, int64_t value)
+{
+    int index = tt_search_index_of(key, value);
+    if (key->value_names != NULL && index >= 0)
+        tt_text_add(out, key->value_names[index]);
+    else
+        tt_text_addf(out, "%" PRId64, value);
+}
+
 void tt_resolve_write_trace(const tt_search *search, const tt_resolution *resolution,
                             tt_text *trace)
 {
@@ -53,8 +63,11 @@ void tt_resolve_write_trace(const tt_search *search, const tt_resolution *resolu
         const tt_resolve_key *k = &search->keys[key];
         if (!resolution->moved[key])
             continue;
-        tt_text_addf(trace, "%s%s %" PRId64 " -> %" PRId64 " (", k->pinned ? "warning: " : "",
-                     k->name, k->request, resolution->values[key]);
+        tt_text_addf(trace, "%s%s ", k->pinned ? "warning: " : "", k->name);
+        add_value(trace, k, k->request);
+        tt_text_add(trace, " -> ");
+        add_value(trace, k, resolution->values[key]);
+        tt_text_add(trace, " (");
         if (k->pinned)
             tt_text_addf(trace, "set by %s; ", k->origin);
         add_reason(search, resolution, key, trace);
@@ -72,6 +85,20 @@ static uint64_t smallest_conflict(tt_search *search, uint64_t active)
             active = without;
     }
     return active;
+}
+
+/* What a user can change about the rules. */
+static void add_dependencies(tt_text *out, const tt_search *search, uint64_t conflict)
+{
+    const char *separator = "; change ";
+    for (size_t r = 0; r < search->rule_count; r++) {
+        if (!(conflict & bit64(r)) || search->rules[r].depends == NULL)
+            continue;
+        tt_text_addf(out, "%s%s", separator, search->rules[r].depends);
+        separator = ", ";
+    }
+    if (*separator == ';')
+        tt_text_add(out, "; change what the rule depends on");
 }
 
 tt_status tt_resolve_fail(tt_search *search, uint64_t active)
@@ -94,13 +121,15 @@ tt_status tt_resolve_fail(tt_search *search, uint64_t active)
         const tt_resolve_key *key = &search->keys[search->order[depth]];
         if (!(bound & (1U << search->order[depth])))
             continue;
-        tt_text_addf(&text, "%s%s = %" PRId64 " (%s)", separator, key->name, key->request,
-                     key->origin);
+        tt_text_addf(&text, "%s%s = ", separator, key->name);
+        add_value(&text, key, key->request);
+        tt_text_addf(&text, " (%s)", key->origin);
         separator = ", ";
     }
+    add_dependencies(&text, search, conflict);
     tt_status status = tt_text_check(&text);
     if (status == TT_OK)
-        status = tt_fail(TT_ECONFIG, "%s; change what the rule depends on", text.data);
+        status = tt_fail(TT_ECONFIG, "%s", text.data);
     tt_text_clear(&text);
     return status;
 }

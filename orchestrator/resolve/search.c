@@ -107,22 +107,27 @@ static bool filter_open_key(tt_search *search, size_t rule, size_t open, size_t 
     return kept != 0;
 }
 
-/* Whether a memory rule can still hold: smaller never needs more, so the open keys' lowest values
- * decide. If not, `why` says which choices matter: those above the lowest value there ever was. */
+/* The value of a domain that needs the least memory. */
+static int64_t least_of(const tt_resolve_key *key, uint64_t domain)
+{
+    return key->values[key->memory_falls ? 63 - __builtin_clzll(domain) : __builtin_ctzll(domain)];
+}
+
+/* Whether a memory rule can still hold: the open keys' least values decide. If not, `why` says
+ * which choices matter: those other than the least value there ever was. */
 static bool memory_may_hold(tt_search *search, size_t rule, size_t level, uint16_t *why)
 {
-    int64_t lowest[TT_RESOLVE_MAX_KEYS] = {0};
+    int64_t least[TT_RESOLVE_MAX_KEYS] = {0};
     uint16_t blamed = 0;
     for (unsigned left = search->rule_keys[rule]; left != 0; left &= left - 1) {
         size_t k = (size_t)__builtin_ctz(left);
-        const int64_t *lattice = search->keys[k].values;
-        int64_t least = lattice[__builtin_ctzll(search->root[k])];
+        const tt_resolve_key *key = &search->keys[k];
         bool chosen = (search->assigned & bit16(k)) != 0;
-        lowest[k] = chosen ? search->value[k] : lattice[__builtin_ctzll(search->domain[level][k])];
-        if (lowest[k] > least)
+        least[k] = chosen ? search->value[k] : least_of(key, search->domain[level][k]);
+        if (least[k] != least_of(key, search->root[k]))
             blamed |= search->reason[level][k] | (chosen ? bit16(search->depth_of[k]) : 0);
     }
-    if (tt_search_rule_holds(search, rule, lowest))
+    if (tt_search_rule_holds(search, rule, least))
         return true;
     *why = blamed;
     return false;
@@ -146,7 +151,7 @@ static bool look_ahead(tt_search *search, size_t key, size_t level, uint16_t *wh
             return false;
         }
     }
-    /* After the filters: lowest values are final for this level only now. */
+    /* After the filters: least values are final for this level only now. */
     for (size_t r = 0; r < search->rule_count; r++)
         if ((search->active & bit64(r)) && search->rules[r].is_memory &&
             !memory_may_hold(search, r, level, why))

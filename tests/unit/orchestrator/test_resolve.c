@@ -57,14 +57,16 @@ static void make(setup *s)
                  KEY("compression.block", TT_TIER_COMPRESSION, blocks, 64),
                  KEY("rlvr.page_tokens", TT_TIER_RLVR, pages, 16),
                  KEY("rlvr.group", TT_TIER_RLVR, groups, 8)},
-        .rules = {{"block divides tile_k or the reverse", {BLOCK, TILE_K}, 2, divides, s, false},
-                  {"page_tokens x head_dim is a multiple of block",
-                   {PAGE, BLOCK},
-                   2,
-                   page_fits_block,
-                   s,
-                   false},
-                  {"memory budget", {0}, 0, within_budget, s, true}},
+        .rules =
+            {{"block divides tile_k or the reverse", {BLOCK, TILE_K}, 2, divides, s, false, NULL},
+             {"page_tokens x head_dim is a multiple of block",
+              {PAGE, BLOCK},
+              2,
+              page_fits_block,
+              s,
+              false,
+              NULL},
+             {"memory budget", {0}, 0, within_budget, s, true, NULL}},
         .head_dim = 64,
         .budget = 1000000,
     };
@@ -235,7 +237,7 @@ static void test_order_of_array(void **state)
     make(&s);
     tt_resolve_key keys[2] = {s.keys[PAGE], s.keys[BLOCK]};
     keys[1].request = 2048;
-    const tt_resolve_rule rule = {"page", {0, 1}, 2, page_fits_block, &s, false};
+    const tt_resolve_rule rule = {"page", {0, 1}, 2, page_fits_block, &s, false, NULL};
     tt_resolution got;
     assert_int_equal(tt_resolve(keys, 2, &rule, 1, &got, NULL), TT_OK);
     assert_int_equal(got.values[0], 32);
@@ -292,9 +294,9 @@ static void test_dead_end_is_short(void **state)
     for (int k = 0; k < TT_RESOLVE_MAX_KEYS; k++)
         keys[k] = (tt_resolve_key)KEY("a.key", TT_TIER_TILE, lattice, 40);
     tt_resolve_rule rules[] = {
-        {"first", {0, 1, 2}, 3, odd_sum, NULL, false},
-        {"last", {13, 14, 15}, 3, odd_sum, NULL, false},
-        {"never", {3, 9, 15}, 3, never_three, NULL, false},
+        {"first", {0, 1, 2}, 3, odd_sum, NULL, false, NULL},
+        {"last", {13, 14, 15}, 3, odd_sum, NULL, false, NULL},
+        {"never", {3, 9, 15}, 3, never_three, NULL, false, NULL},
     };
     rules[0].holds = divides; /* of keys 0 and 1: can hold */
     tt_resolution got;
