@@ -155,7 +155,7 @@ size_t tt_tensor_bytes_used(const tt_context *context)
     return context->used;
 }
 
-tt_status tt_guard_open(tt_context *context)
+tt_status tt_tensor_open(tt_context *context)
 {
     tt_status status = TT_OK;
     if (!context->guard)
@@ -170,7 +170,7 @@ tt_status tt_guard_open(tt_context *context)
     return status;
 }
 
-void tt_guard_close(tt_context *context)
+void tt_tensor_close(tt_context *context)
 {
     if (!context->guard)
         return;
@@ -201,11 +201,11 @@ static tt_status copy_bytes(tt_context *context, void *to, const void *from, siz
         return TT_OK;
     if (to == NULL || from == NULL)
         return tt_fail(TT_EINVAL, "copying %zu tensor bytes from or to nowhere", bytes);
-    tt_status status = tt_guard_open(context);
+    tt_status status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
     memmove(to, from, bytes);
-    tt_guard_close(context);
+    tt_tensor_close(context);
     return TT_OK;
 }
 
@@ -234,10 +234,30 @@ tt_status tt_tensor_zero(tt_context *context, void *tensor, size_t bytes)
     tt_status status = check_range(context, "tensor_zero", tensor, bytes);
     if (status != TT_OK || bytes == 0)
         return status;
-    status = tt_guard_open(context);
+    status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
     memset(tensor, 0, bytes);
-    tt_guard_close(context);
+    tt_tensor_close(context);
+    return TT_OK;
+}
+
+tt_status tt_tensor_release(tt_context *context, void *tensor, size_t bytes)
+{
+    tt_status status = check_range(context, "tensor_release", tensor, bytes);
+    if (status != TT_OK || bytes == 0)
+        return status;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor;
+    uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+    status = tt_tensor_open(context);
+    if (status != TT_OK)
+        return status;
+    if (first >= last || madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
+        memset(tensor, 0, bytes); /* no whole page, or the system keeps it (locked memory) */
+    } else {
+        memset(tensor, 0, first - begin);
+        memset((void *)last, 0, begin + bytes - last);
+    }
+    tt_tensor_close(context);
     return TT_OK;
 }

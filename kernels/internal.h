@@ -63,11 +63,6 @@ tt_status tt_op_validate(tt_op op, const void *args);
 /* The same for what lies in tensor memory (tokens, targets): TT_EDATA. */
 tt_status tt_op_validate_data(tt_op op, const void *args);
 
-/* Make tensor memory accessible, and not again; they nest, from any thread. No-ops without guard.
- */
-tt_status tt_guard_open(tt_context *context);
-void tt_guard_close(tt_context *context);
-
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
     tt_status function(const tt_exec *exec, const void *args);
 #include "variants.def"

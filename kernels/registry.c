@@ -132,12 +132,12 @@ tt_status tt_op_run(tt_context *context, tt_op op, const void *args)
     tt_status status = tt_op_validate(op, args);
     if (status != TT_OK)
         return status;
-    status = tt_guard_open(context);
+    status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
     status = tt_op_validate_data(op, args);
     if (status == TT_OK)
         status = context->table[op]->run(&context->exec, args);
-    tt_guard_close(context);
+    tt_tensor_close(context);
     return status;
 }

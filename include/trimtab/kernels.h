@@ -5,9 +5,10 @@
  *   3. variants: which implementation of an operation runs
  *   4. tiles and the tuner
  *
- * Tensor memory is opaque: it comes from tt_tensor_alloc, and only operations and the explicit
- * copies below touch its bytes. Row-major throughout; the last index is contiguous. Every
- * operation is reached through tt_op_run, so that a variant is one row of kernels/variants.def.
+ * Tensor memory is opaque: it comes from tt_tensor_alloc, and only operations (other modules' too,
+ * between tt_tensor_open and _close) and the explicit copies below touch its bytes. Row-major
+ * throughout; the last index is contiguous. Every operation is reached through tt_op_run, so that
+ * a variant is one row of kernels/variants.def.
  */
 #ifndef TRIMTAB_KERNELS_H
 #define TRIMTAB_KERNELS_H
@@ -52,6 +53,14 @@ TT_API tt_status tt_tensor_write(tt_context *context, void *tensor, const void *
 TT_API tt_status tt_tensor_read(tt_context *context, void *host, const void *tensor, size_t bytes);
 TT_API tt_status tt_tensor_copy(tt_context *context, void *to, const void *from, size_t bytes);
 TT_API tt_status tt_tensor_zero(tt_context *context, void *tensor, size_t bytes);
+/* The content is no longer needed: it becomes zero, and the whole pages inside go back to the
+ * system until they are written again. What shares its first or last page stays. */
+TT_API tt_status tt_tensor_release(tt_context *context, void *tensor, size_t bytes);
+/* Make tensor memory accessible to an operation of another module (which then may touch the tensors
+ * of its arguments), and not again. They nest, from any thread; they do something only where
+ * tensor memory is guarded. Every successful open is closed. */
+TT_API tt_status tt_tensor_open(tt_context *context);
+TT_API void tt_tensor_close(tt_context *context);
 
 /* ---- 2. operations ------------------------------------------------------------------------ */
 

@@ -16,14 +16,18 @@ typedef struct rule {
     const char *libraries; /* of the restricted libraries below, those it may include */
 } rule;
 
-/* base <- store <- orchestrator <- training <- cli; base <- kernels <- kvcache <- training. */
+/* base <- store <- orchestrator <- training <- cli; base <- kernels <- compression, kvcache <-
+ * training. */
 static const rule rules[] = {
     {"base", "base.h", "openssl/ xxhash.h Random123/"},
     {"store", "base.h store.h", "hdf5.h jansson.h seccomp.h"},
     {"orchestrator", "base.h store.h config.h orchestrator.h", "yaml.h jansson.h"},
     {"kernels", "base.h kernels.h kernels_ops.def", "omp.h"},
+    {"compression", "base.h kernels.h kernels_ops.def compression.h", "omp.h"},
     {"kvcache", "base.h kernels.h kvcache.h", ""},
-    {"training", "base.h store.h config.h orchestrator.h kernels.h kvcache.h training.h",
+    {"training",
+     "base.h store.h config.h orchestrator.h kernels.h compression.h kvcache.h "
+     "training.h",
      "jansson.h"},
     {"cli", "base.h store.h config.h orchestrator.h kernels.h training.h", "jansson.h"},
 };
