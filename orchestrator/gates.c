@@ -1,27 +1,117 @@
 #include "gates.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+/* What a cured step must have to spare, as a share of the limit. */
+#define TO_SPARE 0.05
+
+typedef enum kind {
+    METRIC,     /* one measurement within an interval */
+    TARGET_MAX, /* the worst of the targets of one kind, below a limit */
+    SPIKE,
+    DRIFT,
+} kind;
 
 static const struct {
-    const char *name;
-    tt_metric metric;
+    kind kind;
+    tt_metric metric;         /* but for TARGET_MAX */
+    tt_error_kind error_kind; /* of TARGET_MAX */
 } gates[TT_GATE_COUNT] = {
-    [TT_GATE_LOSS] = {"loss", TT_METRIC_LOSS},
-    [TT_GATE_GRADIENT_FINITE] = {"gradient_finite", TT_METRIC_GRADIENT_NONFINITE},
-    [TT_GATE_GRADIENT_NORM] = {"gradient_norm", TT_METRIC_GRADIENT_NORM},
-    [TT_GATE_UPDATE_FINITE] = {"update_finite", TT_METRIC_UPDATE_NONFINITE},
+    [TT_GATE_LOSS] = {.kind = METRIC, .metric = TT_METRIC_LOSS},
+    [TT_GATE_GRADIENT_FINITE] = {.kind = METRIC, .metric = TT_METRIC_GRADIENT_NONFINITE},
+    [TT_GATE_GRADIENT_NORM] = {.kind = METRIC, .metric = TT_METRIC_GRADIENT_NORM},
+    [TT_GATE_RECONSTRUCTION] = {.kind = TARGET_MAX, .error_kind = TT_ERROR_RECONSTRUCTION},
+    [TT_GATE_SPIKE_LOSS] = {.kind = SPIKE, .metric = TT_METRIC_LOSS},
+    [TT_GATE_SPIKE_NORM] = {.kind = SPIKE, .metric = TT_METRIC_GRADIENT_NORM},
+    [TT_GATE_DRIFT_LOSS] = {.kind = DRIFT, .metric = TT_METRIC_LOSS},
+    [TT_GATE_DRIFT_NORM] = {.kind = DRIFT, .metric = TT_METRIC_GRADIENT_NORM},
+    [TT_GATE_UPDATE_FINITE] = {.kind = METRIC, .metric = TT_METRIC_UPDATE_NONFINITE},
+    [TT_GATE_UPDATE_ERROR] = {.kind = TARGET_MAX, .error_kind = TT_ERROR_UPDATE},
+};
+
+#define WATCHED     "natural logarithm of the "
+#define WINDOW_FULL "once 128 steps were accepted"
+
+/* By number of the gate, and one that is judged between steps. */
+static const tt_gate_description descriptions[TT_GATE_COUNT + 1] = {
+    [TT_GATE_LOSS] = {"loss", "mean cross-entropy of the step, in nats",
+                      "not finite, below gates.loss.min or above gates.loss.max", "always",
+                      "gates.loss.min, gates.loss.max", true},
+    [TT_GATE_GRADIENT_FINITE] = {"gradient_finite",
+                                 "elements of the gradients that are NaN or infinite", "any",
+                                 "always", "", true},
+    [TT_GATE_GRADIENT_NORM] = {"gradient_norm", "L2 norm of all gradients, before clipping",
+                               "not finite, below gates.grad_norm.min or above gates.grad_norm.max",
+                               "always", "gates.grad_norm.min, gates.grad_norm.max", true},
+    [TT_GATE_RECONSTRUCTION] =
+        {"reconstruction",
+         "what a codec loses: the largest of ||x - x^|| / ||x|| of a target's tensors",
+         "not finite, not below gates.reconstruction.max, or not measured in time",
+         "per target, while its optimization is on", "gates.reconstruction.max", true},
+    [TT_GATE_SPIKE_LOSS] = {"spike_loss", WATCHED "loss, against the last 128 accepted steps",
+                            "more than gates.spike.max robust standard deviations above the median",
+                            WINDOW_FULL, "gates.spike.max", false},
+    [TT_GATE_SPIKE_NORM] = {"spike_norm",
+                            WATCHED "gradient norm, against the last 128 accepted steps",
+                            "more than gates.spike.max robust standard deviations above the median",
+                            WINDOW_FULL, "gates.spike.max", false},
+    [TT_GATE_DRIFT_LOSS] = {"drift_loss", "a lasting rise of the loss (CUSUM)",
+                            "above twice gates.drift.max; warns above gates.drift.max", WINDOW_FULL,
+                            "gates.drift.max", false},
+    [TT_GATE_DRIFT_NORM] = {"drift_norm", "a lasting rise of the gradient norm (CUSUM)",
+                            "above twice gates.drift.max; warns above gates.drift.max", WINDOW_FULL,
+                            "gates.drift.max", false},
+    [TT_GATE_UPDATE_FINITE] = {"update_finite",
+                               "elements of the slot that the step wrote that are NaN or infinite",
+                               "any", "once the job has reported it", "", true},
+    [TT_GATE_UPDATE_ERROR] =
+        {"update_error", "what compressed moments change in the update: ||u - u^|| / ||u||",
+         "not finite, not below gates.update_error.max, or not measured in time",
+         "per target, while its optimization is on", "gates.update_error.max", true},
+    [TT_GATE_COUNT] =
+        {"overhead", "seconds spent on trials, searches and judging",
+         "above 30 % of what commits have gained; before any commit, above 1 % of the run and trials.budget_seconds",
+         "at the end of every trial, and every 500 steps", "trials.budget_seconds", false},
 };
 
 const char *tt_gate_name(tt_gate gate)
 {
-    return gates[gate].name;
+    return descriptions[gate].name;
 }
 
-bool tt_gate_armed(const tt_gate_state *state, tt_gate gate)
+const tt_gate_description *tt_gate_list(size_t index)
 {
-    return gate != TT_GATE_UPDATE_FINITE || state->update_armed;
+    return index <= TT_GATE_COUNT ? &descriptions[index] : NULL;
 }
+
+/* TT_GATE_COUNT for a decision of no gate of this file. */
+static tt_gate gate_of(const tt_gate_decision *decision)
+{
+    tt_gate gate = 0;
+    while (gate < TT_GATE_COUNT && strcmp(descriptions[gate].name, decision->gate) != 0) {
+        gate++;
+    }
+    return gate;
+}
+
+bool tt_gate_is_after_update(const tt_gate_targets *targets, const tt_gate_decision *decision)
+{
+    tt_gate gate = gate_of(decision);
+    if (gate == TT_GATE_COUNT) {
+        return false;
+    }
+    for (int i = 0; gates[gate].kind == TARGET_MAX && i < targets->count; i++) {
+        if (strcmp(targets->target[i].name, decision->target) == 0) {
+            return targets->target[i].after_update;
+        }
+    }
+    return gate >= TT_GATE_UPDATE_FINITE;
+}
+
+/* ---- limits ------------------------------------------------------------------------------- */
 
 static void loss_interval(const tt_gate_limits *limits, const tt_gate_state *state, double *maximum,
                           const char **reason)
@@ -56,9 +146,12 @@ static void gradient_interval(const tt_gate_limits *limits, const tt_gate_state 
     }
 }
 
+/* Of spike and drift gates the minimum is 0: they look upward only, and what is below the median
+ * counts as 0. */
 void tt_gate_interval(const tt_gate_limits *limits, const tt_gate_state *state, tt_gate gate,
                       double *minimum, double *maximum, const char **reason)
 {
+    *minimum = 0;
     switch (gate) {
     case TT_GATE_LOSS:
         *minimum = limits->loss_min;
@@ -68,58 +161,323 @@ void tt_gate_interval(const tt_gate_limits *limits, const tt_gate_state *state, 
         *minimum = limits->gradient_min;
         gradient_interval(limits, state, maximum, reason);
         return;
+    case TT_GATE_RECONSTRUCTION:
+        *maximum = limits->reconstruction_max;
+        *reason = "gates.reconstruction.max";
+        return;
+    case TT_GATE_UPDATE_ERROR:
+        *maximum = limits->update_error_max;
+        *reason = "gates.update_error.max";
+        return;
+    case TT_GATE_SPIKE_LOSS:
+    case TT_GATE_SPIKE_NORM:
+        *maximum = limits->spike_max;
+        *reason = "gates.spike.max";
+        return;
+    case TT_GATE_DRIFT_LOSS:
+    case TT_GATE_DRIFT_NORM:
+        *maximum = 2 * limits->drift_max;
+        *reason = "twice gates.drift.max, where it warns";
+        return;
     case TT_GATE_GRADIENT_FINITE:
     case TT_GATE_UPDATE_FINITE:
     case TT_GATE_COUNT:
         break;
     }
-    *minimum = 0;
     *maximum = 0;
     *reason = "no element may be NaN or infinite";
 }
 
-tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state *state,
-                               tt_gate gate, const tt_measurements *measured)
+/* ---- judging ------------------------------------------------------------------------------ */
+
+static const tt_watch *watch_of(const tt_gate_state *state, tt_gate gate)
 {
-    tt_gate_decision decision = {.verdict = TT_PASS, .gate = ""};
+    return gates[gate].metric == TT_METRIC_LOSS ? &state->loss : &state->norm;
+}
+
+static double floor_of(tt_metric metric)
+{
+    return metric == TT_METRIC_LOSS ? TT_WATCH_FLOOR_LOSS : TT_WATCH_FLOOR_NORM;
+}
+
+/* Where a user allows 0, its logarithm must stay finite. */
+static double log_of(double value)
+{
+    return log(value > DBL_MIN ? value : DBL_MIN);
+}
+
+static bool watches_target(const tt_gate_targets *targets, tt_gate gate, tt_gate_phase phase, int i)
+{
+    return targets->armed[i] && targets->target[i].kind == gates[gate].error_kind &&
+           (phase == TT_GATES_ALL || !targets->target[i].after_update);
+}
+
+static bool any_target(const tt_gate_targets *targets, tt_gate gate, tt_gate_phase phase)
+{
+    for (int i = 0; i < targets->count; i++) {
+        if (watches_target(targets, gate, phase, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tt_gate_armed(const tt_gate_state *state, const tt_gate_targets *targets, tt_gate gate)
+{
+    switch (gates[gate].kind) {
+    case TARGET_MAX:
+        return any_target(targets, gate, TT_GATES_ALL);
+    case SPIKE:
+    case DRIFT:
+        return tt_watch_armed(watch_of(state, gate));
+    case METRIC:
+        break;
+    }
+    return gate != TT_GATE_UPDATE_FINITE || state->update_armed;
+}
+
+static tt_gate_decision pass(void)
+{
+    return (tt_gate_decision){.verdict = TT_PASS, .gate = "", .target = ""};
+}
+
+static tt_gate_decision no_pass(tt_verdict_kind verdict, tt_gate gate, double observed,
+                                double limit)
+{
+    return (tt_gate_decision){.verdict = verdict,
+                              .gate = descriptions[gate].name,
+                              .target = "",
+                              .observed = observed,
+                              .limit = limit};
+}
+
+static tt_gate_decision missing(tt_gate gate, double limit)
+{
+    tt_gate_decision decision = no_pass(TT_TRIP, gate, NAN, limit);
+    decision.missing = true;
+    return decision;
+}
+
+static tt_gate_decision judge_metric(tt_gate gate, double minimum, double maximum,
+                                     const tt_measurements *measured)
+{
     tt_metric metric = gates[gate].metric;
-    if (!tt_gate_armed(state, gate) && !measured->present[metric]) {
-        return decision;
+    double observed = measured->values[metric];
+    if (!measured->present[metric]) {
+        return missing(gate, maximum);
+    }
+    if (isfinite(observed) && observed >= minimum && observed <= maximum) {
+        return pass();
+    }
+    return no_pass(TT_TRIP, gate, observed, observed < minimum ? minimum : maximum);
+}
+
+/* Spike and drift: what is compared with the limits. A value that is no number is no score either.
+ */
+static double observed_of(const tt_gate_state *state, tt_gate gate, double value)
+{
+    if (!isfinite(value)) {
+        return value < 0 ? NAN : value;
+    }
+    const tt_watch *watch = watch_of(state, gate);
+    double score = tt_watch_score(watch, log_of(value), floor_of(gates[gate].metric));
+    return gates[gate].kind == SPIKE ? score : tt_watch_cusum(watch, score);
+}
+
+static tt_gate_decision judge_watch(const tt_gate_state *state, tt_gate gate, double warn_above,
+                                    double maximum, const tt_measurements *measured)
+{
+    tt_metric metric = gates[gate].metric;
+    if (!measured->present[metric]) {
+        return missing(gate, maximum);
+    }
+    double observed = observed_of(state, gate, measured->values[metric]);
+    if (!(observed <= maximum)) {
+        return no_pass(TT_TRIP, gate, observed, maximum);
+    }
+    return observed > warn_above ? no_pass(TT_WARN, gate, observed, warn_above) : pass();
+}
+
+/* The worst first: not a number, not a share or not measured, large. */
+static double badness(const tt_gate_state *state, const tt_gate_targets *targets,
+                      const tt_measurements *measured, int i)
+{
+    double error = measured->errors[i];
+    if (!measured->error_present[i]) {
+        return state->unmeasured[i] + 1 >= targets->target[i].cadence ? DBL_MAX : 0;
+    }
+    if (!isfinite(error)) {
+        return INFINITY;
+    }
+    return error < 0 ? DBL_MAX : error;
+}
+
+static tt_gate_decision judge_targets(const tt_gate_state *state, const tt_gate_targets *targets,
+                                      tt_gate gate, tt_gate_phase phase, double maximum,
+                                      const tt_measurements *measured)
+{
+    int worst = -1;
+    double largest = -1;
+    for (int i = 0; i < targets->count; i++) {
+        if (!watches_target(targets, gate, phase, i)) {
+            continue;
+        }
+        double bad = badness(state, targets, measured, i);
+        if (bad > largest) {
+            largest = bad;
+            worst = i;
+        }
+    }
+    if (worst < 0 || largest < maximum) {
+        return pass();
+    }
+    double error = measured->errors[worst];
+    tt_gate_decision decision = measured->error_present[worst]
+                                    ? no_pass(TT_TRIP, gate, error, error < 0 ? 0 : maximum)
+                                    : missing(gate, maximum);
+    decision.target = targets->target[worst].name;
+    return decision;
+}
+
+/* Whether there is anything to look at. What is not armed but was reported is looked at too. */
+static bool applies(const tt_gate_state *state, const tt_gate_targets *targets, tt_gate gate,
+                    tt_gate_phase phase, const tt_measurements *measured)
+{
+    switch (gates[gate].kind) {
+    case TARGET_MAX:
+        return any_target(targets, gate, phase);
+    case SPIKE:
+    case DRIFT:
+        return tt_gate_armed(state, targets, gate);
+    case METRIC:
+        break;
+    }
+    return tt_gate_armed(state, targets, gate) || measured->present[gates[gate].metric];
+}
+
+tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state *state,
+                               const tt_gate_targets *targets, tt_gate gate, tt_gate_phase phase,
+                               const tt_measurements *measured)
+{
+    double minimum;
+    double maximum;
+    const char *reason;
+    if (!applies(state, targets, gate, phase, measured)) {
+        return pass();
+    }
+    tt_gate_interval(limits, state, gate, &minimum, &maximum, &reason);
+    switch (gates[gate].kind) {
+    case TARGET_MAX:
+        return judge_targets(state, targets, gate, phase, maximum, measured);
+    case SPIKE:
+        return judge_watch(state, gate, maximum, maximum, measured);
+    case DRIFT:
+        return judge_watch(state, gate, limits->drift_max, maximum, measured);
+    case METRIC:
+        break;
+    }
+    return judge_metric(gate, minimum, maximum, measured);
+}
+
+tt_gate_decision tt_gates_judge(const tt_gate_limits *limits, const tt_gate_state *state,
+                                const tt_gate_targets *targets, tt_gate_phase phase,
+                                const tt_measurements *measured, tt_gate_counts *counts)
+{
+    tt_gate_decision first_warning = pass();
+    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+        if ((phase == TT_GATES_BEFORE_UPDATE && gate == TT_GATE_UPDATE_FINITE) ||
+            !applies(state, targets, gate, phase, measured)) {
+            continue;
+        }
+        tt_gate_decision decision = tt_gate_judge(limits, state, targets, gate, phase, measured);
+        if (counts) {
+            counts->evaluations[gate]++;
+            counts->trips[gate] += decision.verdict == TT_TRIP;
+        }
+        if (decision.verdict == TT_TRIP) {
+            return decision;
+        }
+        if (decision.verdict == TT_WARN && first_warning.verdict == TT_PASS) {
+            first_warning = decision;
+        }
+    }
+    return first_warning;
+}
+
+/* ---- cured -------------------------------------------------------------------------------- */
+
+static bool within(double observed, double minimum, double maximum)
+{
+    return isfinite(observed) && observed >= minimum + TO_SPARE * fabs(minimum) &&
+           observed <= maximum - TO_SPARE * fabs(maximum);
+}
+
+/* The target that tripped must have been measured (or be off now); others of its kind as far as
+ * they were. */
+static bool targets_pass_well(const tt_gate_targets *targets, tt_gate gate, double maximum,
+                              const tt_gate_decision *tripped, const tt_measurements *measured)
+{
+    for (int i = 0; i < targets->count; i++) {
+        if (!watches_target(targets, gate, TT_GATES_ALL, i)) {
+            continue;
+        }
+        bool passes = measured->error_present[i]
+                          ? within(measured->errors[i], 0, maximum)
+                          : strcmp(targets->target[i].name, tripped->target) != 0;
+        if (!passes) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tt_gate_passes_well(const tt_gate_limits *limits, const tt_gate_state *state,
+                         const tt_gate_targets *targets, const tt_gate_decision *tripped,
+                         const tt_measurements *measured)
+{
+    tt_gate gate = gate_of(tripped);
+    if (gate == TT_GATE_COUNT) {
+        return false;
     }
     double minimum;
     double maximum;
     const char *reason;
     tt_gate_interval(limits, state, gate, &minimum, &maximum, &reason);
-    bool missing = !measured->present[metric];
-    double observed = missing ? NAN : measured->values[metric];
-    if (isfinite(observed) && observed >= minimum && observed <= maximum) {
-        return decision;
+    if (gates[gate].kind == TARGET_MAX) {
+        return targets_pass_well(targets, gate, maximum, tripped, measured);
     }
-    decision.verdict = TT_TRIP;
-    decision.gate = gates[gate].name;
-    decision.observed = observed;
-    decision.limit = observed < minimum ? minimum : maximum;
-    decision.missing = missing;
-    return decision;
+    tt_metric metric = gates[gate].metric;
+    double value = measured->values[metric];
+    if (!measured->present[metric]) {
+        return false;
+    }
+    if (gates[gate].kind == METRIC) {
+        return within(value, minimum, maximum);
+    }
+    return isfinite(value) && observed_of(state, gate, value) <= maximum - TO_SPARE * fabs(maximum);
 }
 
-tt_gate_decision tt_gates_judge(const tt_gate_limits *limits, const tt_gate_state *state,
-                                tt_gate last, const tt_measurements *measured,
-                                tt_gate_counts *counts)
+/* ---- accepting ---------------------------------------------------------------------------- */
+
+static void accept_value(tt_watch *watch, tt_metric metric, const tt_measurements *measured)
 {
-    tt_gate_decision decision = {.verdict = TT_PASS, .gate = ""};
-    for (tt_gate gate = 0; gate <= last; gate++) {
-        decision = tt_gate_judge(limits, state, gate, measured);
-        counts->evaluations[gate]++;
-        if (decision.verdict == TT_TRIP) {
-            counts->trips[gate]++;
-            break;
-        }
+    /* A gate has seen to it that the value is there and finite; the window relies on it. */
+    if (measured->present[metric] && isfinite(measured->values[metric])) {
+        tt_watch_accept(watch, log_of(measured->values[metric]), floor_of(metric));
     }
-    return decision;
 }
 
-void tt_gates_accept(tt_gate_state *state, const tt_measurements *measured)
+static void settle(tt_gate_state *state)
+{
+    double sum = 0;
+    for (int i = 0; i < TT_LOSS_WINDOW; i++) {
+        sum += state->losses[i];
+    }
+    state->loss_settled = sum / TT_LOSS_WINDOW < TT_LOSS_MAX;
+}
+
+void tt_gates_accept(tt_gate_state *state, const tt_gate_targets *targets,
+                     const tt_measurements *measured)
 {
     state->losses[state->accepted % TT_LOSS_WINDOW] = measured->values[TT_METRIC_LOSS];
     state->accepted++;
@@ -127,13 +485,17 @@ void tt_gates_accept(tt_gate_state *state, const tt_measurements *measured)
         state->update_armed = true;
     }
     if (!state->loss_settled && state->accepted >= TT_LOSS_WINDOW) {
-        double sum = 0;
-        for (int i = 0; i < TT_LOSS_WINDOW; i++) {
-            sum += state->losses[i];
-        }
-        state->loss_settled = sum / TT_LOSS_WINDOW < TT_LOSS_MAX;
+        settle(state);
+    }
+    accept_value(&state->loss, TT_METRIC_LOSS, measured);
+    accept_value(&state->norm, TT_METRIC_GRADIENT_NORM, measured);
+    for (int i = 0; i < targets->count; i++) {
+        bool waits = targets->armed[i] && !measured->error_present[i];
+        state->unmeasured[i] = waits ? state->unmeasured[i] + 1 : 0;
     }
 }
+
+/* ---- limits that cannot hold -------------------------------------------------------------- */
 
 static tt_status check_interval(const char *keys, double minimum, double maximum, bool is_set)
 {
@@ -144,7 +506,13 @@ static tt_status check_interval(const char *keys, double minimum, double maximum
                    maximum, is_set ? "" : " (the default)", keys, minimum);
 }
 
-tt_status tt_gate_limits_check(const tt_gate_limits *limits)
+static tt_status check_positive(const char *key, double value)
+{
+    return value > 0 ? TT_OK
+                     : tt_fail(TT_ECONFIG, "%s %g is not above 0; no step could pass", key, value);
+}
+
+static tt_status check_intervals(const tt_gate_limits *limits)
 {
     tt_status status =
         check_interval("gates.loss", limits->loss_min,
@@ -154,9 +522,11 @@ tt_status tt_gate_limits_check(const tt_gate_limits *limits)
                                 limits->gradient_max_set ? limits->gradient_max : TT_GRADIENT_MAX,
                                 limits->gradient_max_set);
     }
-    if (status || limits->initial_loss <= 0) {
-        return status;
-    }
+    return status;
+}
+
+static tt_status check_against_start(const tt_gate_limits *limits)
+{
     if (limits->loss_max_set && limits->loss_max < limits->initial_loss) {
         return tt_fail(
             TT_ECONFIG,
@@ -173,21 +543,65 @@ tt_status tt_gate_limits_check(const tt_gate_limits *limits)
     return TT_OK;
 }
 
+tt_status tt_gate_limits_check(const tt_gate_limits *limits)
+{
+    const struct {
+        const char *key;
+        double value;
+    } positive[] = {
+        {"gates.reconstruction.max", limits->reconstruction_max},
+        {"gates.update_error.max", limits->update_error_max},
+        {"gates.spike.max", limits->spike_max},
+        {"gates.drift.max", limits->drift_max},
+    };
+    tt_status status = check_intervals(limits);
+    for (size_t i = 0; !status && i < sizeof positive / sizeof *positive; i++) {
+        status = check_positive(positive[i].key, positive[i].value);
+    }
+    if (!status && limits->initial_loss > 0) {
+        status = check_against_start(limits);
+    }
+    return status;
+}
+
+/* ---- for people --------------------------------------------------------------------------- */
+
+static const char *side_of(const tt_gate_decision *decision)
+{
+    if (decision->observed < decision->limit) {
+        return "below";
+    }
+    return decision->observed > decision->limit ? "above" : "at";
+}
+
+static bool counts_elements(tt_gate gate)
+{
+    return gate == TT_GATE_GRADIENT_FINITE || gate == TT_GATE_UPDATE_FINITE;
+}
+
 char *tt_gate_describe(const tt_gate_decision *decision, char out[256])
 {
     if (decision->verdict == TT_PASS) {
         snprintf(out, 256, "all gates pass");
+        return out;
+    }
+    double observed = decision->observed;
+    bool targeted = decision->target && decision->target[0];
+    char name[160];
+    snprintf(name, sizeof name, "%s%s%s", decision->gate, targeted ? " of " : "",
+             targeted ? decision->target : "");
+    if (decision->verdict == TT_WARN) {
+        snprintf(out, 256, "%s %.6g is above %.6g, where it warns", name, observed,
+                 decision->limit);
     } else if (decision->missing) {
-        snprintf(out, 256, "%s was not measured", decision->gate);
-    } else if (isnan(decision->observed) || isinf(decision->observed)) {
-        snprintf(out, 256, "%s is %s", decision->gate,
-                 isnan(decision->observed) ? "NaN" : "infinite");
-    } else if (decision->limit == 0 && decision->observed > 0) {
-        snprintf(out, 256, "%s: %.0f elements are NaN or infinite", decision->gate,
-                 decision->observed);
+        snprintf(out, 256, "%s was not measured", name);
+    } else if (isnan(observed) || isinf(observed)) {
+        snprintf(out, 256, "%s is %s", name, isnan(observed) ? "NaN" : "infinite");
+    } else if (counts_elements(gate_of(decision)) && observed > 0) {
+        snprintf(out, 256, "%s: %.0f elements are NaN or infinite", name, observed);
     } else {
-        snprintf(out, 256, "%s %.6g is %s its limit %.6g", decision->gate, decision->observed,
-                 decision->observed > decision->limit ? "above" : "below", decision->limit);
+        snprintf(out, 256, "%s %.6g is %s its limit %.6g", name, observed, side_of(decision),
+                 decision->limit);
     }
     return out;
 }

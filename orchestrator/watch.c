@@ -1,0 +1,108 @@
+#include "watch.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Turns a median absolute deviation into the standard deviation of a normal distribution. */
+#define SCALE_OF_MAD 1.4826
+#define ALLOWANCE    0.5 /* k of the CUSUM */
+#define CLIP         4.0
+
+enum { HALF = TT_WATCH_WINDOW / 2 };
+
+bool tt_watch_armed(const tt_watch *watch)
+{
+    return watch->count >= TT_WATCH_WINDOW;
+}
+
+static double median_of(const double *sorted)
+{
+    return 0.5 * (sorted[HALF - 1] + sorted[HALF]);
+}
+
+/* Deviations grow away from the median on both sides: a merge visits them in ascending order, and
+ * the middle two are met after half of the window. */
+static double deviation_of(const double *sorted, double median)
+{
+    int below = HALF - 1;
+    int above = HALF;
+    double last = 0;
+    double before = 0;
+    for (int taken = 0; taken <= HALF; taken++) {
+        before = last;
+        /* Half + 1 values are taken: neither side can run out unless it gave all of its half. */
+        if (above == TT_WATCH_WINDOW ||
+            (below >= 0 && median - sorted[below] <= sorted[above] - median)) {
+            last = median - sorted[below--];
+        } else {
+            last = sorted[above++] - median;
+        }
+    }
+    return 0.5 * (before + last);
+}
+
+double tt_watch_score(const tt_watch *watch, double value, double floor)
+{
+    if (!tt_watch_armed(watch)) {
+        return 0;
+    }
+    double median = median_of(watch->sorted);
+    double scale = SCALE_OF_MAD * deviation_of(watch->sorted, median);
+    return (value - median) / (scale > floor ? scale : floor);
+}
+
+double tt_watch_cusum(const tt_watch *watch, double score)
+{
+    double sum = watch->cusum + fmax(-CLIP, fmin(CLIP, score)) - ALLOWANCE;
+    return sum > 0 ? sum : 0;
+}
+
+/* The first of `count` ascending values that is not below `value`. */
+static int64_t lower_bound(const double *sorted, int64_t count, double value)
+{
+    int64_t first = 0;
+    while (count > 0) {
+        int64_t half = count / 2;
+        if (sorted[first + half] < value) {
+            first += half + 1;
+            count -= half + 1;
+        } else {
+            count = half;
+        }
+    }
+    return first;
+}
+
+static void insert(double *sorted, int64_t count, double value)
+{
+    int64_t at = lower_bound(sorted, count, value);
+    memmove(sorted + at + 1, sorted + at, (size_t)(count - at) * sizeof *sorted);
+    sorted[at] = value;
+}
+
+static void take_out(double *sorted, int64_t count, double value)
+{
+    int64_t at = lower_bound(sorted, count, value);
+    memmove(sorted + at, sorted + at + 1, (size_t)(count - at - 1) * sizeof *sorted);
+}
+
+void tt_watch_accept(tt_watch *watch, double value, double floor)
+{
+    int64_t held = watch->count < TT_WATCH_WINDOW ? watch->count : TT_WATCH_WINDOW;
+    double *oldest = &watch->ring[watch->count % TT_WATCH_WINDOW];
+    watch->cusum = tt_watch_cusum(watch, tt_watch_score(watch, value, floor));
+    if (held == TT_WATCH_WINDOW) {
+        take_out(watch->sorted, held--, *oldest);
+    }
+    insert(watch->sorted, held, value);
+    *oldest = value;
+    watch->count++;
+}
+
+void tt_watch_rebuild(tt_watch *watch)
+{
+    int64_t held = watch->count < TT_WATCH_WINDOW ? watch->count : TT_WATCH_WINDOW;
+    for (int64_t i = 0; i < held; i++) {
+        insert(watch->sorted, i, watch->ring[i]);
+    }
+}
