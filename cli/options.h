@@ -11,6 +11,7 @@ typedef enum cli_option_id {
     CLI_SET,
     CLI_RUN_DIR,
     CLI_RESUME,
+    CLI_RESOLVED,
     CLI_STRICT,
     CLI_DRY_RUN,
     CLI_PROMPT,

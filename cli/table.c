@@ -15,6 +15,9 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
          "go on from the newest checkpoint of the run's folder, or from CKPT (a file, or the "
          "folder of another run)",
          CLI_KIND_FILE, 'r'},
+    [CLI_RESOLVED] = {"resolved", NULL,
+                      "show what conflicts between values are resolved to, and why", CLI_KIND_NONE,
+                      0},
     [CLI_STRICT] = {"strict", NULL,
                     "refuse to start where a value that you set would have to be moved",
                     CLI_KIND_NONE, 0},
@@ -79,6 +82,8 @@ static const char *const diff_examples[] = {
 static const char *const explain_examples[] = {
     "trimtab config explain optim.learning_rate examples/quickstart.yaml",
     "which value counts, from which line, and what it beats",
+    "trimtab config explain --resolved a.yaml -s run.memory_budget=100000000",
+    "who yields, and why, so that the run fits into 100 MB",
     NULL,
 };
 
@@ -131,11 +136,17 @@ const cli_command cli_commands[] = {
      "difference, the largest distance in units of the last place (ULP) and the cosine. The exit "
      "code is 0 if all bits are the same and 1 if not.",
      diff_examples, cmd_diff},
-    {"config explain", "KEY [CONFIG]", 1, 2, CLI_KIND_KEY,
-     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | COMMON, "where a value comes from",
+    {"config explain", "[KEY] [CONFIG]", 0, 2, CLI_KIND_KEY,
+     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RESOLVED) | CLI_BIT(CLI_STRICT) |
+         CLI_BIT(CLI_JSON) | COMMON,
+     "where a value comes from",
      "Shows the value that counts, where it comes from and every value that it beats, highest "
      "precedence first, and what the parameter does. Without CONFIG: what defaults, environment and "
-     "--set amount to.",
+     "--set amount to.\n\n"
+     "With --resolved: the value that a run would start with after conflicts were resolved (tile "
+     "sizes first, then compression, then RLVR; run.memory_budget is kept), what was requested, why "
+     "it moved, and advice. Without KEY: every parameter that can move. With --strict, a value "
+     "that you set and that would have to move is an error.",
      explain_examples, cmd_config_explain},
     {"config list", "[PREFIX]", 0, 1, CLI_KIND_KEY, COMMON, "list parameters with their defaults",
      "PREFIX selects the parameters whose names begin with it.", list_examples, cmd_config_list},

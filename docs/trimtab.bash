@@ -27,7 +27,7 @@ _trimtab()
     local previous=${COMP_WORDS[COMP_CWORD-1]}
     local command=${COMP_WORDS[1]} options=
     local commands="run generate inspect verify diff config help"
-    local keys="checkpoint.every_steps checkpoint.keep data.held_out data.limit_bytes data.path gates.grad_norm.max gates.grad_norm.min gates.loss.max gates.loss.min kernels.tile_k kernels.tile_m kernels.tile_n kernels.tune_seconds kernels.variant model.channels model.context model.heads model.layers model.vocab optim.beta1 optim.beta2 optim.clip optim.epsilon optim.learning_rate optim.minimum_rate optim.warmup_steps optim.weight_decay preset run.seed run.threads sample.temperature sample.tokens sample.top_k snapshot.slots train.accumulate train.batch train.steps train.validate_every train.validate_sequences"
+    local keys="adapt.every_steps checkpoint.every_steps checkpoint.keep compression.activations compression.block compression.bound compression.moments data.held_out data.limit_bytes data.path gates.drift.max gates.grad_norm.max gates.grad_norm.min gates.loss.max gates.loss.min gates.reconstruction.max gates.spike.max gates.update_error.max kernels.tile_k kernels.tile_m kernels.tile_n kernels.tune_seconds kernels.variant model.channels model.context model.heads model.layers model.vocab optim.beta1 optim.beta2 optim.clip optim.epsilon optim.learning_rate optim.minimum_rate optim.warmup_steps optim.weight_decay preset run.memory_budget run.seed run.threads sample.temperature sample.tokens sample.top_k snapshot.slots train.accumulate train.batch train.steps train.validate_every train.validate_sequences trials.budget_seconds trials.pairs"
     COMPREPLY=()
     # Past an =, the value of --set is free text.
     [[ $current == = || $previous == = ]] && return
@@ -99,7 +99,7 @@ _trimtab()
         [[ $current != -* ]] && _trimtab_files
         ;;
     "config explain")
-        options="--data --set --help"
+        options="--data --set --resolved --strict --json --help"
         [[ $current != -* ]] && _trimtab_words "$keys"
         [[ $current != -* ]] && _trimtab_files
         ;;

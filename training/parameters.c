@@ -3,6 +3,7 @@
 #include "trimtab/training.h"
 
 static const int64_t tile_lattice[] = {16, 32, 64, 128, 256, 512};
+static const int64_t block_lattice[] = {32, 64, 128, 256, 512, 1024, 2048, 4096};
 
 #define LATTICE(values) .lattice = (values), .lattice_count = sizeof(values) / sizeof *(values)
 
@@ -254,6 +255,50 @@ static const tt_param table[] = {
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "kernels",
      .help = "time budget of the tuner at start; 0: keep the default tile of 32"},
+    /* Compressed state. */
+    {.key = "compression.moments",
+     .type = TT_TYPE_ENUM,
+     .unit = "",
+     .default_text = "f32",
+     .choices = "int8|bf16|f32",
+     .ladder = true,
+     .may_be_auto = true,
+     .mutability = TT_MUTABLE_AT_STEP,
+     .tier = TT_TIER_COMPRESSION,
+     .owner = "compression",
+     .help = "how both Adam moments are kept; auto: adaptation chooses"},
+    {.key = "compression.activations",
+     .type = TT_TYPE_ENUM,
+     .unit = "",
+     .default_text = "f32",
+     .choices = "int8|bf16|f32",
+     .ladder = true,
+     .may_be_auto = true,
+     .mutability = TT_MUTABLE_AT_STEP,
+     .tier = TT_TIER_COMPRESSION,
+     .owner = "compression",
+     .help = "how activations are saved for the backward pass; auto: adaptation chooses"},
+    {.key = "compression.block",
+     .type = TT_TYPE_INT,
+     .unit = "elements",
+     .default_text = "64",
+     .minimum = 1,
+     .maximum = 65536,
+     LATTICE(block_lattice),
+     .memory_falls = true, /* fewer scales */
+     .mutability = TT_MUTABLE_AT_STEP,
+     .tier = TT_TIER_COMPRESSION,
+     .owner = "compression",
+     .help = "elements that share a scale"},
+    {.key = "compression.bound",
+     .type = TT_TYPE_FLOAT,
+     .unit = "",
+     .default_text = "0.05",
+     .minimum = 1e-6,
+     .maximum = 1,
+     .mutability = TT_MUTABLE_AT_RESUME,
+     .owner = "compression",
+     .help = "largest relative reconstruction error that a codec is used with"},
     /* The sample at the end of a run. */
     {.key = "sample.tokens",
      .type = TT_TYPE_INT,
@@ -302,7 +347,58 @@ static const tt_param table[] = {
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "training",
      .help = "CPU threads; auto: all that this process may use"},
+    {.key = TT_MEMORY_BUDGET_KEY,
+     .type = TT_TYPE_INT,
+     .unit = "bytes",
+     .default_text = "auto",
+     .minimum = 1,
+     .maximum = 9e15,
+     .may_be_auto = true,
+     .mutability = TT_MUTABLE_AT_RESUME,
+     .owner = "training",
+     .help = "what slots, model and activations may take together; the resolver makes them fit; "
+             "auto: no limit"},
 };
+
+/* ---- what must hold between them ---- */
+
+static bool one_divides_the_other(const void *user, const tt_value *values)
+{
+    (void)user;
+    int64_t a = values[0].as.integer;
+    int64_t b = values[1].as.integer;
+    return a % b == 0 || b % a == 0;
+}
+
+static bool first_is_at_most_second(const void *user, const tt_value *values)
+{
+    (void)user;
+    return values[0].as.real <= values[1].as.real;
+}
+
+static const tt_rule rules[] = {
+    {.name = "compression.block divides kernels.tile_k, or the reverse",
+     .keys = {"compression.block", "kernels.tile_k"},
+     .holds = one_divides_the_other},
+    {.name = "compression.bound is at most gates.reconstruction.max",
+     .keys = {"compression.bound", "gates.reconstruction.max"},
+     .holds = first_is_at_most_second},
+};
+
+static bool is_above_a_tenth(const void *user, const tt_value *values)
+{
+    (void)user;
+    return values[0].as.real > 0.1;
+}
+
+static const tt_advice advice[] = {
+    {.keys = {"compression.bound"},
+     .applies = is_above_a_tenth,
+     .text = "a codec may then lose more than a tenth of what it holds; expect a slower or worse "
+             "run, and prefer 0.1 or less"},
+};
+
+/* ---- presets ---- */
 
 static const char *const gpt_10m[][2] = {
     {"model.layers", "6"},    {"model.heads", "6"},   {"model.channels", "384"},
@@ -329,6 +425,12 @@ tt_status tt_training_register(tt_params *params)
     }
     if (!status) {
         status = tt_params_register_presets(params, presets, sizeof presets / sizeof *presets);
+    }
+    if (!status) {
+        status = tt_params_register_rules(params, rules, sizeof rules / sizeof *rules);
+    }
+    if (!status) {
+        status = tt_params_register_advice(params, advice, sizeof advice / sizeof *advice);
     }
     return status;
 }

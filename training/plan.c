@@ -100,3 +100,9 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->flops_per_step = step_flops(&dims, (double)out->tokens_per_step);
     return TT_OK;
 }
+
+int64_t tt_training_memory_estimate(const tt_config *config)
+{
+    tt_training_plan plan;
+    return tt_training_make_plan(config, &plan) ? INT64_MAX : plan.state_bytes + plan.model_bytes;
+}

@@ -82,7 +82,7 @@ TT_API size_t tt_params_count(const tt_params *params);
 TT_API const tt_param *tt_params_at(const tt_params *params, size_t index);
 TT_API const tt_param *tt_params_find(const tt_params *params, const char *key);
 /* The reference page: every parameter with type, unit, default, bounds, when it may change, owner,
- * help; and the presets. Generated, so it is never out of date. */
+ * help; then presets, rules and advice. Generated, so it is never out of date. */
 TT_API tt_status tt_params_write_markdown(const tt_params *params, tt_text *out);
 /* A table for a terminal of `columns` columns (0: 80). `prefix` (may be NULL) selects keys;
  * TT_EUSAGE if none begins with it. */

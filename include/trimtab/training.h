@@ -42,6 +42,10 @@ typedef struct tt_training_plan {
 
 TT_API tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out);
 
+/* Bytes that slots, model and activations take together with this configuration, or INT64_MAX where
+ * it makes no model: what the resolver holds against run.memory_budget. */
+TT_API int64_t tt_training_memory_estimate(const tt_config *config);
+
 /* ---- 3. running --------------------------------------------------------------------------- */
 
 /* What was found of the data. */

@@ -70,6 +70,37 @@ static void add_preset(tt_text *out, const tt_preset *preset)
     }
 }
 
+static void add_keys(tt_text *out, const char *const keys[TT_RULE_KEYS])
+{
+    for (size_t i = 0; i < TT_RULE_KEYS && keys[i] != NULL; i++)
+        tt_text_addf(out, "%s`%s`", i > 0 ? ", " : "", keys[i]);
+}
+
+static void add_rules(tt_text *out, const tt_params *params)
+{
+    if (params->rule_count > 0)
+        tt_text_add(out, "\n## Rules\n\nWhat must hold between values. Where one must yield, tile "
+                         "sizes come before compression, and compression before RLVR.\n\n"
+                         "| rule | keys |\n|---|---|\n");
+    for (size_t i = 0; i < params->rule_count; i++) {
+        tt_text_add(out, "| ");
+        add_cell(out, params->rules[i]->name);
+        tt_text_add(out, " | ");
+        add_keys(out, params->rules[i]->keys);
+        tt_text_add(out, " |\n");
+    }
+    if (params->advice_count > 0)
+        tt_text_add(out, "\n## Advice\n\nWhat is allowed, with a warning.\n\n"
+                         "| keys | warning |\n|---|---|\n");
+    for (size_t i = 0; i < params->advice_count; i++) {
+        tt_text_add(out, "| ");
+        add_keys(out, params->advice[i]->keys);
+        tt_text_add(out, " | ");
+        add_cell(out, params->advice[i]->text);
+        tt_text_add(out, " |\n");
+    }
+}
+
 tt_status tt_params_write_markdown(const tt_params *params, tt_text *out)
 {
     tt_text_add(out, "# Parameters\n\nGenerated from the parameter table; do not edit.\n");
@@ -93,6 +124,7 @@ tt_status tt_params_write_markdown(const tt_params *params, tt_text *out)
         tt_text_add(out, "\n## Presets\n\nValues that rank between the defaults and the file.\n");
     for (size_t i = 0; i < params->preset_count; i++)
         add_preset(out, params->presets[i]);
+    add_rules(out, params);
     return tt_text_check(out);
 }
 

@@ -49,6 +49,7 @@ static void test_wrong_operands(void **state)
     (void)state;
     static const char *const commands[] = {"run", "generate", "inspect", "verify",
                                            "config explain"};
+    expect_error(2, "an argument is missing: trimtab config explain KEY", "config explain --json");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         expect_error(2, "an argument is missing", "%s", commands[i]);
         expect_error(2, "an argument is empty", "%s ''", commands[i]);
@@ -137,6 +138,54 @@ static void test_config_commands(void **state)
     expect_error(78, "did you mean 'train.steps'", "config explain train.stesp");
     expect_error(74, "nowhere.yaml", "config explain train.steps nowhere.yaml");
     expect_error(78, "train.stesp", "config explain train.steps --set train.stesp=3");
+}
+
+static void test_config_resolved(void **state)
+{
+    (void)state;
+    outcome o = expect_success("config explain --resolved");
+    assert_true(holds(o.out, "compression.block = 64\n  requested 64 by default\n  kept\n"));
+    assert_true(holds(o.out, "kernels.tile_m = auto\n  requested auto by default\n  auto: the run "
+                             "chooses\n"));
+    assert_true(strstr(o.out, "kernels.tile_n") < strstr(o.out, "compression.moments"));
+    assert_null(strstr(o.out, "train.steps"));
+    outcome_clear(&o);
+    /* A file alone, and a key with a file. */
+    write_text("steer.yaml", "kernels:\n  tile_k: 48\ncompression:\n  bound: 0.2\n"
+                             "gates:\n  reconstruction:\n    max: 0.25\n");
+    o = expect_success("config explain --resolved steer.yaml");
+    assert_true(holds(o.out, "kernels.tile_k = 64\n  requested 48 by steer.yaml:2, pinned\n"
+                             "  moved: set by steer.yaml:2; nearest on the lattice\n"));
+    assert_true(holds(o.out, "\nadvice: compression.bound = 0.2 (steer.yaml:4): "));
+    outcome_clear(&o);
+    o = expect_success("config explain kernels.tile_k steer.yaml --resolved");
+    assert_true(holds(o.out, "kernels.tile_k = 64\n  from resolver (run), pinned\n"
+                             "  beats steer.yaml:2 (file): 48\n"));
+    assert_true(holds(o.out, "\nmoved: set by steer.yaml:2; nearest on the lattice\n"));
+    assert_null(strstr(o.out, "advice"));
+    outcome_clear(&o);
+    o = expect_success("config explain --resolved compression.bound steer.yaml");
+    assert_true(holds(o.out, "the resolver does not move it\nadvice: compression.bound = 0.2"));
+    outcome_clear(&o);
+    o = expect_success("config explain --resolved --json steer.yaml");
+    assert_true(holds(o.out, "\"key\": \"kernels.tile_k\",\n      \"value\": 64"));
+    assert_true(holds(o.out, "\"requested\": 48"));
+    assert_true(holds(o.out, "\"why\": \"set by steer.yaml:2; nearest on the lattice\""));
+    assert_true(holds(o.out, "\"warning: kernels.tile_k 48 -> 64 ("));
+    assert_true(holds(o.out, "\"compression.bound = 0.2 (steer.yaml:4): "));
+    outcome_clear(&o);
+    o = expect_success("config explain --json data.held_out steer.yaml");
+    assert_true(holds(o.out, "\"value\": 0.1"));
+    assert_null(strstr(o.out, "requested"));
+    outcome_clear(&o);
+    expect_error(78, "--strict refuses", "config explain --resolved --strict steer.yaml");
+    expect_error(78, "did you mean 'kernels.tile_k'", "config explain --resolved kernels.tile_q");
+    expect_error(78,
+                 "'compression.bound is at most gates.reconstruction.max' does not hold: "
+                 "compression.bound = 0.2 (--set), gates.reconstruction.max = 0.05 (default)",
+                 "config explain --resolved -s compression.bound=0.2");
+    expect_error(78, "run.memory_budget = 1000 (--set); the least that it can take is ",
+                 "config explain --resolved -s run.memory_budget=1000");
 }
 
 /* ---- what is generated ---- */
@@ -282,17 +331,12 @@ static void test_closed_pipe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_commands),
-        cmocka_unit_test(test_wrong_options),
-        cmocka_unit_test(test_wrong_operands),
-        cmocka_unit_test(test_help),
-        cmocka_unit_test(test_version),
-        cmocka_unit_test(test_config_commands),
-        cmocka_unit_test(test_documents_are_current),
-        cmocka_unit_test(test_examples_load),
-        cmocka_unit_test(test_manual_page),
-        cmocka_unit_test(test_completion),
-        cmocka_unit_test(test_full_output),
+        cmocka_unit_test(test_wrong_commands),  cmocka_unit_test(test_wrong_options),
+        cmocka_unit_test(test_wrong_operands),  cmocka_unit_test(test_help),
+        cmocka_unit_test(test_version),         cmocka_unit_test(test_config_commands),
+        cmocka_unit_test(test_config_resolved), cmocka_unit_test(test_documents_are_current),
+        cmocka_unit_test(test_examples_load),   cmocka_unit_test(test_manual_page),
+        cmocka_unit_test(test_completion),      cmocka_unit_test(test_full_output),
         cmocka_unit_test(test_closed_pipe),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
