@@ -2,7 +2,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* What a cured step must have to spare, as a share of the limit. */
@@ -32,66 +31,11 @@ static const struct {
     [TT_GATE_UPDATE_ERROR] = {.kind = TARGET_MAX, .error_kind = TT_ERROR_UPDATE},
 };
 
-#define WATCHED     "natural logarithm of the "
-#define WINDOW_FULL "once 128 steps were accepted"
-
-/* By number of the gate, and one that is judged between steps. */
-static const tt_gate_description descriptions[TT_GATE_COUNT + 1] = {
-    [TT_GATE_LOSS] = {"loss", "mean cross-entropy of the step, in nats",
-                      "not finite, below gates.loss.min or above gates.loss.max", "always",
-                      "gates.loss.min, gates.loss.max", true},
-    [TT_GATE_GRADIENT_FINITE] = {"gradient_finite",
-                                 "elements of the gradients that are NaN or infinite", "any",
-                                 "always", "", true},
-    [TT_GATE_GRADIENT_NORM] = {"gradient_norm", "L2 norm of all gradients, before clipping",
-                               "not finite, below gates.grad_norm.min or above gates.grad_norm.max",
-                               "always", "gates.grad_norm.min, gates.grad_norm.max", true},
-    [TT_GATE_RECONSTRUCTION] =
-        {"reconstruction",
-         "what a codec loses: the largest of ||x - x^|| / ||x|| of a target's tensors",
-         "not finite, not below gates.reconstruction.max, or not measured in time",
-         "per target, while its optimization is on", "gates.reconstruction.max", true},
-    [TT_GATE_SPIKE_LOSS] = {"spike_loss", WATCHED "loss, against the last 128 accepted steps",
-                            "more than gates.spike.max robust standard deviations above the median",
-                            WINDOW_FULL, "gates.spike.max", false},
-    [TT_GATE_SPIKE_NORM] = {"spike_norm",
-                            WATCHED "gradient norm, against the last 128 accepted steps",
-                            "more than gates.spike.max robust standard deviations above the median",
-                            WINDOW_FULL, "gates.spike.max", false},
-    [TT_GATE_DRIFT_LOSS] = {"drift_loss", "a lasting rise of the loss (CUSUM)",
-                            "above twice gates.drift.max; warns above gates.drift.max", WINDOW_FULL,
-                            "gates.drift.max", false},
-    [TT_GATE_DRIFT_NORM] = {"drift_norm", "a lasting rise of the gradient norm (CUSUM)",
-                            "above twice gates.drift.max; warns above gates.drift.max", WINDOW_FULL,
-                            "gates.drift.max", false},
-    [TT_GATE_UPDATE_FINITE] = {"update_finite",
-                               "elements of the slot that the step wrote that are NaN or infinite",
-                               "any", "once the job has reported it", "", true},
-    [TT_GATE_UPDATE_ERROR] =
-        {"update_error", "what compressed moments change in the update: ||u - u^|| / ||u||",
-         "not finite, not below gates.update_error.max, or not measured in time",
-         "per target, while its optimization is on", "gates.update_error.max", true},
-    [TT_GATE_COUNT] =
-        {"overhead", "seconds spent on trials, searches and judging",
-         "above 30 % of what commits have gained; before any commit, above 1 % of the run and trials.budget_seconds",
-         "at the end of every trial, and every 500 steps", "trials.budget_seconds", false},
-};
-
-const char *tt_gate_name(tt_gate gate)
-{
-    return descriptions[gate].name;
-}
-
-const tt_gate_description *tt_gate_list(size_t index)
-{
-    return index <= TT_GATE_COUNT ? &descriptions[index] : NULL;
-}
-
 /* TT_GATE_COUNT for a decision of no gate of this file. */
 static tt_gate gate_of(const tt_gate_decision *decision)
 {
     tt_gate gate = 0;
-    while (gate < TT_GATE_COUNT && strcmp(descriptions[gate].name, decision->gate) != 0) {
+    while (gate < TT_GATE_COUNT && strcmp(tt_gate_name(gate), decision->gate) != 0) {
         gate++;
     }
     return gate;
@@ -195,9 +139,11 @@ static const tt_watch *watch_of(const tt_gate_state *state, tt_gate gate)
     return gates[gate].metric == TT_METRIC_LOSS ? &state->loss : &state->norm;
 }
 
-static double floor_of(tt_metric metric)
+/* In a healthy run the loss falls; gradient norms fall and rise. */
+static tt_watch_rule rule_of(tt_metric metric)
 {
-    return metric == TT_METRIC_LOSS ? TT_WATCH_FLOOR_LOSS : TT_WATCH_FLOOR_NORM;
+    return metric == TT_METRIC_LOSS ? (tt_watch_rule){.floor = TT_WATCH_FLOOR_LOSS, .falls = true}
+                                    : (tt_watch_rule){.floor = TT_WATCH_FLOOR_NORM, .falls = false};
 }
 
 /* Where a user allows 0, its logarithm must stay finite. */
@@ -245,7 +191,7 @@ static tt_gate_decision no_pass(tt_verdict_kind verdict, tt_gate gate, double ob
                                 double limit)
 {
     return (tt_gate_decision){.verdict = verdict,
-                              .gate = descriptions[gate].name,
+                              .gate = tt_gate_name(gate),
                               .target = "",
                               .observed = observed,
                               .limit = limit};
@@ -280,8 +226,9 @@ static double observed_of(const tt_gate_state *state, tt_gate gate, double value
         return value < 0 ? NAN : value;
     }
     const tt_watch *watch = watch_of(state, gate);
-    double score = tt_watch_score(watch, log_of(value), floor_of(gates[gate].metric));
-    return gates[gate].kind == SPIKE ? score : tt_watch_cusum(watch, score);
+    tt_watch_rule rule = rule_of(gates[gate].metric);
+    return gates[gate].kind == SPIKE ? tt_watch_score(watch, log_of(value), rule)
+                                     : tt_watch_cusum(watch, log_of(value), rule);
 }
 
 static tt_gate_decision judge_watch(const tt_gate_state *state, tt_gate gate, double warn_above,
@@ -463,7 +410,7 @@ static void accept_value(tt_watch *watch, tt_metric metric, const tt_measurement
 {
     /* A gate has seen to it that the value is there and finite; the window relies on it. */
     if (measured->present[metric] && isfinite(measured->values[metric])) {
-        tt_watch_accept(watch, log_of(measured->values[metric]), floor_of(metric));
+        tt_watch_accept(watch, log_of(measured->values[metric]), rule_of(metric));
     }
 }
 
@@ -562,46 +509,4 @@ tt_status tt_gate_limits_check(const tt_gate_limits *limits)
         status = check_against_start(limits);
     }
     return status;
-}
-
-/* ---- for people --------------------------------------------------------------------------- */
-
-static const char *side_of(const tt_gate_decision *decision)
-{
-    if (decision->observed < decision->limit) {
-        return "below";
-    }
-    return decision->observed > decision->limit ? "above" : "at";
-}
-
-static bool counts_elements(tt_gate gate)
-{
-    return gate == TT_GATE_GRADIENT_FINITE || gate == TT_GATE_UPDATE_FINITE;
-}
-
-char *tt_gate_describe(const tt_gate_decision *decision, char out[256])
-{
-    if (decision->verdict == TT_PASS) {
-        snprintf(out, 256, "all gates pass");
-        return out;
-    }
-    double observed = decision->observed;
-    bool targeted = decision->target && decision->target[0];
-    char name[160];
-    snprintf(name, sizeof name, "%s%s%s", decision->gate, targeted ? " of " : "",
-             targeted ? decision->target : "");
-    if (decision->verdict == TT_WARN) {
-        snprintf(out, 256, "%s %.6g is above %.6g, where it warns", name, observed,
-                 decision->limit);
-    } else if (decision->missing) {
-        snprintf(out, 256, "%s was not measured", name);
-    } else if (isnan(observed) || isinf(observed)) {
-        snprintf(out, 256, "%s is %s", name, isnan(observed) ? "NaN" : "infinite");
-    } else if (counts_elements(gate_of(decision)) && observed > 0) {
-        snprintf(out, 256, "%s: %.0f elements are NaN or infinite", name, observed);
-    } else {
-        snprintf(out, 256, "%s %.6g is %s its limit %.6g", name, observed, side_of(decision),
-                 decision->limit);
-    }
-    return out;
 }

@@ -41,18 +41,43 @@ static double deviation_of(const double *sorted, double median)
     return 0.5 * (before + last);
 }
 
-double tt_watch_score(const tt_watch *watch, double value, double floor)
+static double scale_of(const tt_watch *watch, double median, tt_watch_rule rule)
+{
+    double scale = SCALE_OF_MAD * deviation_of(watch->sorted, median);
+    return scale > rule.floor ? scale : rule.floor;
+}
+
+double tt_watch_score(const tt_watch *watch, double value, tt_watch_rule rule)
 {
     if (!tt_watch_armed(watch)) {
         return 0;
     }
     double median = median_of(watch->sorted);
-    double scale = SCALE_OF_MAD * deviation_of(watch->sorted, median);
-    return (value - median) / (scale > floor ? scale : floor);
+    return (value - median) / scale_of(watch, median, rule);
 }
 
-double tt_watch_cusum(const tt_watch *watch, double score)
+/* A median of the last 128 steps follows a slow rise at a distance of 64 steps: of 5 % in 200 steps
+ * it leaves 1.6 % to be seen, which drowns in the noise. Levels up to 1,024 steps old stand still.
+ */
+static double lowest_level(const tt_watch *watch, double median)
 {
+    int64_t windows = watch->count / TT_WATCH_WINDOW;
+    double lowest = median;
+    for (int64_t i = 0; i < windows && i < TT_WATCH_LEVELS; i++) {
+        lowest = watch->levels[i] < lowest ? watch->levels[i] : lowest;
+    }
+    return lowest;
+}
+
+/* Scores are clipped, so that drift is what many steps say, and a spike is left to its own gate. */
+double tt_watch_cusum(const tt_watch *watch, double value, tt_watch_rule rule)
+{
+    if (!tt_watch_armed(watch)) {
+        return 0;
+    }
+    double median = median_of(watch->sorted);
+    double from = rule.falls ? lowest_level(watch, median) : median;
+    double score = (value - from) / scale_of(watch, median, rule);
     double sum = watch->cusum + fmax(-CLIP, fmin(CLIP, score)) - ALLOWANCE;
     return sum > 0 ? sum : 0;
 }
@@ -86,22 +111,31 @@ static void take_out(double *sorted, int64_t count, double value)
     memmove(sorted + at, sorted + at + 1, (size_t)(count - at - 1) * sizeof *sorted);
 }
 
-void tt_watch_accept(tt_watch *watch, double value, double floor)
+static int64_t held_of(const tt_watch *watch)
 {
-    int64_t held = watch->count < TT_WATCH_WINDOW ? watch->count : TT_WATCH_WINDOW;
+    return watch->count < TT_WATCH_WINDOW ? watch->count : TT_WATCH_WINDOW;
+}
+
+void tt_watch_accept(tt_watch *watch, double value, tt_watch_rule rule)
+{
+    int64_t held = held_of(watch);
     double *oldest = &watch->ring[watch->count % TT_WATCH_WINDOW];
-    watch->cusum = tt_watch_cusum(watch, tt_watch_score(watch, value, floor));
+    watch->cusum = tt_watch_cusum(watch, value, rule);
     if (held == TT_WATCH_WINDOW) {
         take_out(watch->sorted, held--, *oldest);
     }
     insert(watch->sorted, held, value);
     *oldest = value;
     watch->count++;
+    if (watch->count % TT_WATCH_WINDOW == 0) {
+        int64_t window = watch->count / TT_WATCH_WINDOW - 1;
+        watch->levels[window % TT_WATCH_LEVELS] = median_of(watch->sorted);
+    }
 }
 
 void tt_watch_rebuild(tt_watch *watch)
 {
-    int64_t held = watch->count < TT_WATCH_WINDOW ? watch->count : TT_WATCH_WINDOW;
+    int64_t held = held_of(watch);
     for (int64_t i = 0; i < held; i++) {
         insert(watch->sorted, i, watch->ring[i]);
     }
