@@ -104,6 +104,8 @@ static tt_status take_memory(tt_model *model)
     void *memory;
     TRY(tt_tensor_alloc(model->context, model->plan.bytes, &memory));
     model->memory = memory;
+    tt_model_forget_buffers(model);
+    model->saving.worst = NO_ACT;
     const int64_t rows = model->max_batch * model->max_time;
     int64_t elements = 1;
     elements = rows > elements ? rows : elements;
@@ -270,9 +272,28 @@ void tt_model_set_probe(tt_model *model, tt_probe_fn probe, void *user)
     model->probe_user = user;
 }
 
+tt_probe_phase tt_model_probe_phase(const tt_model *model)
+{
+    return model->probe_phase;
+}
+
 void *tt_model_gradients(tt_model *model)
 {
     return model->acts ? model->memory + model->plan.gradients : NULL;
+}
+
+/* Elements of the last pass that are still there. */
+static int64_t act_count(const tt_model *model, size_t act)
+{
+    const tt_activation *activation = &model->acts[act];
+    const tt_act_saving *saving = &model->saving;
+    const bool is_losses = act == tt_model_head_act(&model->dims, ACT_LOSSES);
+    const bool shares = saving->compressor && activation->buffer >= 0;
+    if ((is_losses && !model->has_losses) ||
+        (shares && saving->held[activation->buffer] != (int64_t)act)) {
+        return 0;
+    }
+    return model->batch * model->time * activation->width;
 }
 
 bool tt_model_resident(const tt_model *model, const void *params, size_t index, tt_resident *out)
@@ -294,10 +315,7 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
     case RESIDENT_ACTIVATION:
         name = model->acts[entry->index].name;
         out->data = tt_model_act(model, entry->index);
-        out->count = model->batch * model->time * model->acts[entry->index].width;
-        if (entry->index == tt_model_head_act(&model->dims, ACT_LOSSES) && !model->has_losses) {
-            out->count = 0;
-        }
+        out->count = act_count(model, entry->index);
         break;
     case RESIDENT_GRADIENT:
         name = model->gradient_names[entry->index];

@@ -4,6 +4,7 @@
 #ifndef TRIMTAB_TRAINING_MODEL_H
 #define TRIMTAB_TRAINING_MODEL_H
 
+#include "trimtab/compression.h"
 #include "trimtab/kernels.h"
 #include "trimtab/kvcache.h"
 
@@ -42,9 +43,13 @@ typedef struct tt_model tt_model;
 tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_t batch,
                           int64_t time, tt_model **out);
 void tt_model_destroy(tt_model *model);
-/* Tensor bytes that tt_model_create will take for these sizes; SIZE_MAX when beyond the address
- * space. */
+/* Tensor bytes that tt_model_create will take for these sizes, enough for every codec of saved
+ * activations; SIZE_MAX when beyond the address space. */
 size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype);
+/* How many of them a training step touches, which is what it keeps in memory. `block` as in
+ * tt_encoded. Codecs other than TT_CODEC_F32 are for TT_F32. */
+size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t time,
+                               tt_dtype dtype, tt_codec codec, int64_t block);
 /* Elements of all parameters (tensors start at multiples of 16 elements; gaps stay zero). */
 int64_t tt_model_param_count(const tt_model_dims *dims);
 
@@ -66,9 +71,21 @@ tt_status tt_model_init_params(const tt_model *model, uint64_t seed, void *param
  *   "act.ln_f", "act.ln_f.mean", "act.ln_f.rstd", "act.logits", "act.losses";
  *   "grad.<parameter tensor>" as each becomes final.
  * The two projections into the residual stream are added to it where they lie and have no memory
- * of their own: a bad one shows as resid_mid or resid. */
+ * of their own: a bad one shows as resid_mid or resid.
+ *
+ * With a codec on, backward shows what it has decoded, too, under the same names: for each layer
+ * from the last to the first, before that layer's first gradient, the layer's input ("act.embed" or
+ * the resid of the layer below), ln_1, qkv, attn, resid_mid, ln_2, fc and gelu. What the probe puts
+ * there acts on gradients only. */
 typedef tt_status (*tt_probe_fn)(void *user, const char *name, void *data, int64_t count);
 void tt_model_set_probe(tt_model *model, tt_probe_fn probe, void *user);
+/* What is being shown; for use in a probe. */
+typedef enum tt_probe_phase {
+    TT_PROBE_FORWARD, /* as computed */
+    TT_PROBE_DECODED, /* as decoded for backward */
+    TT_PROBE_GRADIENT
+} tt_probe_phase;
+tt_probe_phase tt_model_probe_phase(const tt_model *model);
 
 /* tokens, targets: int32 [batch,time] in ordinary memory, each in [0, vocab) (TT_EDATA names the
  * first that is not). *loss is the mean cross-entropy in nats, summed in float64 in row order.
@@ -85,13 +102,37 @@ tt_status tt_model_zero_grad(tt_model *model);
 /* Adds the gradients of the last pass to what is there. That pass must have been a
  * tt_model_forward_train (TT_EINVAL), with the same params, and can be used once. */
 tt_status tt_model_backward(tt_model *model, const void *params);
+/* The last tt_model_forward_train is not followed by its backward. */
+void tt_model_abandon_pass(tt_model *model);
 /* The flat gradient vector: same layout as parameters. */
 void *tt_model_gradients(tt_model *model);
 
+/* How activations are kept from forward to backward: TT_CODEC_F32 (at first) as they are, or
+ * TT_CODEC_BF16 or TT_CODEC_INT8 in blocks of `block`. With a codec every layer computes in one
+ * shared set of buffers, and each tensor that its backward needs, of a width of model.channels or
+ * more, is encoded as soon as it is there. Loss and logits stay the same to the bit; only gradients
+ * see what was lost. The head's tensors, means, rstds and log-sum-exps stay as they are.
+ * tt_model_forward then uses the shared buffers as well, and encodes nothing.
+ *
+ * From the next pass on; the memory that is no longer needed returns to the system. `compressor`
+ * (of the model's context) is borrowed until the next change; NULL will do for F32. TT_EINVAL
+ * between a tt_model_forward_train and its backward (see tt_model_abandon_pass), unless nothing
+ * changes. */
+tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compressor, tt_codec codec,
+                                        int64_t block);
+/* What the last tt_model_forward_train lost: the largest tt_codec_loss_ratio of an encoded tensor
+ * (infinity: one was not finite); 0 with F32. */
+double tt_model_activation_error(const tt_model *model);
+/* The tensor that lost it, the first in graph order among equals: "act.h.3.gelu"; "" if nothing
+ * was lost. Lives as long as the model. */
+const char *tt_model_activation_worst(const tt_model *model);
+
 /* A tensor of the last pass that is still resident, in graph order (parameters before their first
  * use, then activations, then gradients in backward order), so that the first non-finite one is
- * where the trouble began. False past the last. `count` is 0 for activations before the first pass,
- * and for parameters when `params` is NULL. A model of batch 0 has parameters only. */
+ * where the trouble began. False past the last. `count` is 0 for activations before the first pass
+ * (also before the first after a change of codec), for those whose buffer another layer's values
+ * have taken since (with a codec), and for parameters when `params` is NULL. A model of batch 0 has
+ * parameters only. */
 typedef struct tt_resident {
     char name[80];
     const void *data;

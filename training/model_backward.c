@@ -162,6 +162,7 @@ tt_status tt_model_backward(tt_model *model, const void *params)
         return tt_fail(TT_EINVAL, "backward needs a tt_model_forward_train directly before it");
     }
     model->backward_due = false;
+    model->probe_phase = TT_PROBE_GRADIENT;
     const tt_backward_scratch *scratch = &model->plan.backward;
     const sweep s = {
         .pass = {.model = model,
@@ -177,10 +178,16 @@ tt_status tt_model_backward(tt_model *model, const void *params)
     };
     TRY(backward_head(&s));
     for (int64_t layer = model->dims.layers - 1; layer >= 0; layer--) {
+        TRY(tt_model_restore_layer(model, layer, s.pass.rows));
         TRY(backward_mlp(&s, layer));
         TRY(backward_attention(&s, layer));
     }
     return backward_embedding(&s);
+}
+
+void tt_model_abandon_pass(tt_model *model)
+{
+    model->backward_due = false;
 }
 
 tt_status tt_model_zero_grad(tt_model *model)

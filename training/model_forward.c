@@ -15,15 +15,16 @@ tt_status tt_model_check_tokens(const tt_model *model, const char *what, const i
     return TT_OK;
 }
 
-/* Shows an activation that is now complete to the probe. */
+/* An activation is now complete: the probe sees it, then it is saved for backward. */
 static tt_status produced(const tt_pass *pass, size_t act)
 {
     tt_model *model = pass->model;
-    if (!model->probe) {
-        return TT_OK;
+    tt_model_note_held(model, act);
+    if (model->probe) {
+        TRY(model->probe(model->probe_user, model->acts[act].name, tt_model_act(model, act),
+                         pass->rows * model->acts[act].width));
     }
-    return model->probe(model->probe_user, model->acts[act].name, tt_model_act(model, act),
-                        pass->rows * model->acts[act].width);
+    return pass->save ? tt_model_save_act(model, act, pass->rows) : TT_OK;
 }
 
 /* ---- steps ---- */
@@ -229,6 +230,12 @@ static tt_status begin_pass(tt_pass *pass, const int32_t *tokens, const int32_t 
     model->time = pass->time;
     model->has_losses = false;
     model->backward_due = false;
+    model->probe_phase = TT_PROBE_FORWARD;
+    tt_model_forget_buffers(model);
+    if (pass->save) {
+        model->saving.error = 0.0;
+        model->saving.worst = NO_ACT;
+    }
     return TT_OK;
 }
 
@@ -254,7 +261,7 @@ tt_status tt_model_forward_train(tt_model *model, const void *params, const int3
                                  const int32_t *targets, int64_t batch, int64_t time, double scale,
                                  double *loss)
 {
-    tt_pass pass = {.model = model, .params = params, .batch = batch, .time = time};
+    tt_pass pass = {.model = model, .params = params, .batch = batch, .time = time, .save = true};
     TRY(forward(&pass, tokens, targets));
     TRY(score(&pass, true, scale, loss));
     model->backward_due = true;

@@ -62,8 +62,28 @@ typedef enum tt_head_act {
 typedef struct tt_activation {
     char name[48];
     int64_t width; /* elements per token */
-    size_t offset; /* bytes from the model's memory */
+    int buffer; /* with a codec: the working buffer that it is in; -1: it has memory of its own */
+    size_t offset;  /* bytes from the model's memory */
+    size_t encoded; /* where its encoded form lies; 0: it has none */
 } tt_activation;
+
+/* How the layers' large tensors are kept from forward to backward. */
+typedef struct tt_act_form {
+    tt_codec codec;
+    int64_t block; /* 0 where the codec has none */
+} tt_act_form;
+
+enum { NO_ACT = -1 };
+
+/* Large tensors in a codec. There is one working buffer for each kind of tensor in a layer,
+ * numbered as tt_layer_act; embed shares that of resid, the two being one stream. */
+typedef struct tt_act_saving {
+    tt_compressor *compressor; /* NULL with F32: no buffer is shared, nothing is encoded */
+    tt_act_form form;
+    int64_t held[ACTS_PER_LAYER]; /* the activation that a buffer now holds */
+    double error;                 /* the largest loss ratio of the last forward_train */
+    int64_t worst;                /* the activation of which it is */
+} tt_act_saving;
 
 /* Buffers that nothing outlives a pass in: backward's gradients of activations, or a decode's
  * activations (never both at once). Byte offsets from the model's memory. */
@@ -81,9 +101,11 @@ typedef struct tt_decode_scratch {
 typedef struct tt_model_plan {
     size_t element;
     size_t tokens, targets; /* int32 [rows] */
+    size_t large;           /* the layers' large tensors, in whatever form, up to the gradients */
     size_t gradients;       /* the flat vector */
     tt_backward_scratch backward;
     tt_decode_scratch decode;
+    size_t training_bytes; /* up to the end of backward's scratch */
     size_t bytes;
 } tt_model_plan;
 
@@ -110,10 +132,12 @@ struct tt_model {
     tt_resident_entry *residents;
     size_t resident_count;
     tt_model_plan plan;
+    tt_act_saving saving;
     unsigned char *memory; /* tensor memory: addresses only, never bytes */
     void *host;            /* losses of a batch, or a row of float64 logits, on their way out */
     tt_probe_fn probe;
     void *probe_user;
+    tt_probe_phase probe_phase;
     int64_t batch, time; /* of the last pass; 0 before the first */
     bool has_losses;     /* the last pass had targets */
     bool backward_due;   /* the last pass left a gradient in place of the logits */
@@ -133,6 +157,21 @@ int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tens
  * the sum is beyond the address space. */
 void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype,
                              tt_activation *acts, tt_model_plan *plan);
+/* Places the large tensors in that form, from byte `start` on; returns their end, SIZE_MAX when
+ * beyond the address space. `acts` may be NULL. */
+size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t element,
+                            tt_act_form form, size_t start, tt_activation *acts);
+
+/* ---- model_saved.c ---- */
+
+/* No working buffer holds anything: a pass begins, or the layout changes. */
+void tt_model_forget_buffers(tt_model *model);
+/* Activation `act` now is where its values are looked for. */
+void tt_model_note_held(tt_model *model, size_t act);
+/* With a codec: encodes `act` if backward needs it, and measures what is lost. */
+tt_status tt_model_save_act(tt_model *model, size_t act, int64_t rows);
+/* With a codec: decodes what the backward of `layer` reads into the working buffers. */
+tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows);
 
 /* ---- the passes ---- */
 
@@ -141,6 +180,7 @@ typedef struct tt_pass {
     tt_model *model;
     const void *params;
     int64_t batch, time, rows;
+    bool save; /* backward follows: activations are encoded, if there is a codec */
 } tt_pass;
 
 /* Addresses in tensor memory. */

@@ -190,51 +190,148 @@ static int64_t head_act_width(const tt_model_dims *dims, tt_head_act which)
     }
 }
 
+/* The working buffer of activation `index` under a codec. */
+static int act_buffer(const tt_model_dims *dims, size_t index)
+{
+    if (index == ACT_EMBED) {
+        return ACT_RESID;
+    }
+    if (index >= tt_model_head_act(dims, ACT_LN_F)) {
+        return -1;
+    }
+    const int which = (int)((index - ACT_FIRST_LAYER) % ACTS_PER_LAYER);
+    switch (which) {
+    case ACT_LN_1_MEAN:
+    case ACT_LN_1_RSTD:
+    case ACT_LSE:
+    case ACT_LN_2_MEAN:
+    case ACT_LN_2_RSTD:
+        return -1;
+    default:
+        return which;
+    }
+}
+
+static int64_t act_width(const tt_model_dims *dims, size_t index)
+{
+    const size_t head = tt_model_head_act(dims, ACT_LN_F);
+    if (index == ACT_EMBED) {
+        return dims->channels;
+    }
+    return index >= head
+               ? head_act_width(dims, (tt_head_act)(index - head))
+               : layer_act_width(dims, (tt_layer_act)((index - ACT_FIRST_LAYER) % ACTS_PER_LAYER));
+}
+
+/* All but the places. */
+static void describe_acts(const tt_model_dims *dims, tt_activation *acts)
+{
+    const size_t head = tt_model_head_act(dims, ACT_LN_F);
+    for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
+        tt_activation *act = &acts[i];
+        *act = (tt_activation){.width = act_width(dims, i), .buffer = act_buffer(dims, i)};
+        if (i == ACT_EMBED) {
+            snprintf(act->name, sizeof act->name, "act.embed");
+        } else if (i >= head) {
+            snprintf(act->name, sizeof act->name, "act.%s", head_act_names[i - head]);
+        } else {
+            snprintf(act->name, sizeof act->name, "act.h.%zu.%s",
+                     (i - ACT_FIRST_LAYER) / ACTS_PER_LAYER,
+                     layer_act_names[(i - ACT_FIRST_LAYER) % ACTS_PER_LAYER]);
+        }
+    }
+}
+
 /* ---- memory ---- */
 
-/* Takes the next rows * width * element bytes; once past the address space it stays at SIZE_MAX. */
-static size_t take(size_t *used, int64_t rows, int64_t width, size_t element)
+/* Takes the next bytes, padded; once past the address space it stays at SIZE_MAX. */
+static size_t take_bytes(size_t *used, size_t bytes)
 {
     size_t start = *used;
-    size_t bytes;
-    if (__builtin_mul_overflow((size_t)rows, (size_t)width, &bytes) ||
-        __builtin_mul_overflow(bytes, element, &bytes) ||
-        __builtin_add_overflow(bytes, (size_t)ALIGN_BYTES - 1, &bytes) ||
+    if (__builtin_add_overflow(bytes, (size_t)ALIGN_BYTES - 1, &bytes) ||
         __builtin_add_overflow(start, bytes & ~((size_t)ALIGN_BYTES - 1), used)) {
         *used = SIZE_MAX;
     }
     return start;
 }
 
-static void lay_out_acts(const tt_model_dims *dims, int64_t rows, size_t element,
-                         tt_activation *acts, size_t *used)
+/* The same for rows * width elements. */
+static size_t take(size_t *used, int64_t rows, int64_t width, size_t element)
 {
-    size_t count = tt_model_count_acts(dims);
-    for (size_t i = 0; i < count; i++) {
-        const char *name = "embed";
-        int64_t width = dims->channels;
-        int64_t layer = -1;
-        if (i >= tt_model_head_act(dims, ACT_LN_F)) {
-            tt_head_act which = (tt_head_act)(i - tt_model_head_act(dims, ACT_LN_F));
-            name = head_act_names[which];
-            width = head_act_width(dims, which);
-        } else if (i >= ACT_FIRST_LAYER) {
-            tt_layer_act which = (tt_layer_act)((i - ACT_FIRST_LAYER) % ACTS_PER_LAYER);
-            layer = (int64_t)((i - ACT_FIRST_LAYER) / ACTS_PER_LAYER);
-            name = layer_act_names[which];
-            width = layer_act_width(dims, which);
-        }
-        size_t offset = take(used, rows, width, element);
-        if (!acts) {
-            continue;
-        }
-        acts[i] = (tt_activation){.width = width, .offset = offset};
-        if (layer < 0) {
-            snprintf(acts[i].name, sizeof acts[i].name, "act.%s", name);
-        } else {
-            snprintf(acts[i].name, sizeof acts[i].name, "act.h.%lld.%s", (long long)layer, name);
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)rows, (size_t)width, &bytes) ||
+        __builtin_mul_overflow(bytes, element, &bytes)) {
+        bytes = SIZE_MAX;
+    }
+    return take_bytes(used, bytes);
+}
+
+/* Means, log-sum-exps and the head's tensors, which are kept as they are in every form. */
+static void place_small(const tt_model_dims *dims, int64_t rows, size_t element,
+                        tt_activation *acts, size_t *used)
+{
+    for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
+        if (act_buffer(dims, i) < 0) {
+            size_t offset = take(used, rows, act_width(dims, i), element);
+            if (acts) {
+                acts[i].offset = offset;
+            }
         }
     }
+}
+
+/* The last layer's output is still in its buffer when backward begins, with the head. */
+static bool has_encoded_form(const tt_model_dims *dims, size_t act)
+{
+    return act_buffer(dims, act) >= 0 && act != tt_model_layer_act(dims->layers - 1, ACT_RESID);
+}
+
+size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t element,
+                            tt_act_form form, size_t start, tt_activation *acts)
+{
+    const bool is_encoded = form.codec != TT_CODEC_F32;
+    size_t buffers[ACTS_PER_LAYER] = {0};
+    size_t used = start;
+    for (int i = 0; is_encoded && i < ACTS_PER_LAYER; i++) {
+        const size_t first = tt_model_layer_act(0, (tt_layer_act)i);
+        if (act_buffer(dims, first) >= 0) {
+            buffers[i] = take(&used, rows, act_width(dims, first), element);
+        }
+    }
+    for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
+        const int buffer = act_buffer(dims, i);
+        if (buffer < 0) {
+            continue;
+        }
+        const int64_t width = act_width(dims, i);
+        size_t encoded = 0;
+        if (is_encoded && has_encoded_form(dims, i)) {
+            encoded = take_bytes(&used, tt_codec_bytes(form.codec, form.block, rows * width));
+        }
+        const size_t offset = is_encoded ? buffers[buffer] : take(&used, rows, width, element);
+        if (acts) {
+            acts[i].offset = offset;
+            acts[i].encoded = encoded;
+        }
+    }
+    return used;
+}
+
+/* Places the large tensors as they are; returns their end in the form that needs most. With few
+ * layers that is an encoded one, for its buffers. Smaller blocks need more scales. */
+static size_t end_of_large(const tt_model_dims *dims, int64_t rows, size_t element, size_t start,
+                           tt_activation *acts)
+{
+    static const tt_act_form forms[] = {{TT_CODEC_BF16, 0}, {TT_CODEC_INT8, TT_CODEC_BLOCK_MIN}};
+    size_t end = tt_model_place_large(dims, rows, element, (tt_act_form){0}, start, acts);
+    if (end == SIZE_MAX || element != sizeof(float)) {
+        return end; /* what fits as it is has element counts that codecs can count */
+    }
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        size_t other = tt_model_place_large(dims, rows, element, forms[i], start, NULL);
+        end = other > end ? other : end;
+    }
+    return end;
 }
 
 static size_t lay_out_backward(const tt_model_dims *dims, int64_t rows, size_t element,
@@ -277,15 +374,17 @@ void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t t
     if (rows > 0) {
         plan->tokens = take(&used, rows, 1, sizeof(int32_t));
         plan->targets = take(&used, rows, 1, sizeof(int32_t));
-        lay_out_acts(dims, rows, plan->element, acts, &used);
+        if (acts) {
+            describe_acts(dims, acts);
+        }
+        place_small(dims, rows, plan->element, acts, &used);
+        plan->large = used;
+        used = end_of_large(dims, rows, plan->element, used, acts);
         plan->gradients = take(&used, tt_model_param_count(dims), 1, plan->element);
-    }
-    size_t backward_end = used;
-    if (rows > 0) {
-        backward_end = lay_out_backward(dims, rows, plan->element, used, &plan->backward);
+        plan->training_bytes = lay_out_backward(dims, rows, plan->element, used, &plan->backward);
     }
     size_t decode_end = lay_out_decode(dims, plan->element, used, &plan->decode);
-    plan->bytes = backward_end > decode_end ? backward_end : decode_end;
+    plan->bytes = plan->training_bytes > decode_end ? plan->training_bytes : decode_end;
 }
 
 size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype)
@@ -293,6 +392,23 @@ size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt
     tt_model_plan plan;
     tt_model_lay_out_memory(dims, batch, time, dtype, NULL, &plan);
     return plan.bytes;
+}
+
+size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t time,
+                               tt_dtype dtype, tt_codec codec, int64_t block)
+{
+    tt_model_plan plan;
+    tt_model_lay_out_memory(dims, batch, time, dtype, NULL, &plan);
+    if (plan.bytes == SIZE_MAX) {
+        return SIZE_MAX;
+    }
+    if (batch == 0) {
+        return 0;
+    }
+    const tt_act_form form = {dtype == TT_F32 ? codec : TT_CODEC_F32, block};
+    const size_t end =
+        tt_model_place_large(dims, batch * time, plan.element, form, plan.large, NULL);
+    return plan.training_bytes - (plan.gradients - end);
 }
 
 /* ---- for the tuner ---- */
