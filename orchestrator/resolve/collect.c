@@ -160,10 +160,11 @@ static tt_status add_rule(tt_collection *c, const tt_config *config, const tt_ru
     tt_text_init(&depends);
     tt_collect_describe(config, rule->keys, moves, &depends);
     snprintf(own->depends, sizeof(own->depends), "%s", depends.data);
+    tt_status status = tt_text_check(&depends);
     tt_text_clear(&depends);
     out->depends = own->depends[0] != '\0' ? own->depends : NULL;
     c->rule_count++;
-    return TT_OK;
+    return status;
 }
 
 /* ---- memory ------------------------------------------------------------------------------- */
@@ -204,13 +205,14 @@ static tt_status add_memory_rule(tt_collection *c, const tt_config *config)
     tt_collected_rule *own = &c->own_rules[c->rule_count];
     snprintf(own->depends, sizeof(own->depends), "%s; the least that it can take is %" PRId64,
              depends.data, estimate(c, least));
+    tt_status status = tt_text_check(&depends);
     tt_text_clear(&depends);
     c->rules[c->rule_count++] = (tt_resolve_rule){.name = "memory budget",
                                                   .holds = memory_holds,
                                                   .user = c,
                                                   .is_memory = true,
                                                   .depends = own->depends};
-    return TT_OK;
+    return status;
 }
 
 /* ---- all of it ---------------------------------------------------------------------------- */

@@ -8,3 +8,9 @@ tt_test(test_config_fuzz MODULE orchestrator SOURCES test_config_fuzz.c test_con
 tt_test(test_resolve MODULE orchestrator SOURCES test_resolve.c)
 tt_test(test_resolve_property MODULE orchestrator SOURCES test_resolve_property.c
         test_resolve_oracle.c TIMEOUT 300)
+include(../starve.cmake)
+tt_test(test_resolve_config MODULE orchestrator SOURCES test_resolve_config.c test_resolve_table.c
+        test_resolve_oracle.c ../starve.c)
+target_link_options(test_resolve_config PRIVATE ${TT_STARVE_OPTIONS})
+tt_test(test_resolve_walks MODULE orchestrator SOURCES test_resolve_walks.c test_resolve_table.c
+        test_resolve_oracle.c)

@@ -62,12 +62,18 @@ static bool product_is_multiple(const void *user, const int64_t *v)
     return v[0] * rule->budget % v[1] == 0;
 }
 
+/* What grows with the need of memory: where it falls with the value, the value mirrored. */
+static int64_t need(const tt_resolve_key *key, int64_t value)
+{
+    return key->memory_falls ? key->values[0] + key->values[key->value_count - 1] - value : value;
+}
+
 static bool fits(const void *user, const int64_t *v)
 {
     const random_rule *rule = user;
     int64_t sum = 0;
     for (size_t i = 0; i < rule->count; i++)
-        sum += rule->weights[i] * v[i];
+        sum += rule->weights[i] * need(rule->of[i], v[i]);
     return sum <= rule->budget;
 }
 
@@ -76,7 +82,7 @@ static bool fits_product(const void *user, const int64_t *v)
     const random_rule *rule = user;
     int64_t product = 1;
     for (size_t i = 0; i < rule->count; i++)
-        product *= v[i];
+        product *= need(rule->of[i], v[i]);
     return product <= rule->budget * rule->budget * 16;
 }
 
@@ -115,8 +121,10 @@ static void make_rule(random_case *c, size_t r, uint64_t *state)
         rule->key_count = all ? 0 : 1 + below(state, 4);
         data->count = all ? c->key_count : rule->key_count;
         rule->holds = kind == 6 ? fits : fits_product;
-        for (size_t i = 0; i < data->count; i++)
+        for (size_t i = 0; i < data->count; i++) {
             data->weights[i] = (int64_t)below(state, 4);
+            data->of[i] = &c->keys[all ? i : rule->keys[i]];
+        }
         data->budget = kind == 6 ? (int64_t)below(state, 300) : (int64_t)below(state, 40);
     }
 }
@@ -141,6 +149,7 @@ static void make_key(random_case *c, size_t k, bool powers, uint64_t *state)
     key->request = below(state, 2) == 0 ? key->values[below(state, key->value_count)]
                                         : (int64_t)below(state, 80) - 8;
     key->pinned = below(state, 4) == 0;
+    key->memory_falls = below(state, 4) == 0;
 }
 
 void random_case_make(random_case *c, uint64_t seed)

@@ -11,7 +11,8 @@ typedef struct random_rule {
     uint64_t threshold; /* share of its entries that hold */
     int64_t weights[CASE_KEYS];
     int64_t budget;
-    size_t count; /* values a memory rule sees */
+    size_t count;                        /* values a memory rule sees */
+    const tt_resolve_key *of[CASE_KEYS]; /* the keys that they are of */
 } random_rule;
 
 typedef struct random_case {
