@@ -50,15 +50,25 @@ static tt_status collect_line(void *user, const char *line)
     return TT_OK;
 }
 
-static tt_status add_meta(tt_orchestrator *o, tt_store_writer *writer)
+static tt_status add_config(tt_store_writer *writer, const char *path, const tt_config *config)
 {
     tt_text yaml;
     tt_text_init(&yaml);
-    tt_status status = tt_config_write_yaml(o->config, &yaml);
+    tt_status status = tt_config_write_yaml(config, &yaml);
     if (!status) {
-        status = tt_store_writer_add_text(writer, "/meta/config.yaml", yaml.data, yaml.length);
+        status = tt_store_writer_add_text(writer, path, yaml.data, yaml.length);
     }
     tt_text_clear(&yaml);
+    return status;
+}
+
+static tt_status add_meta(tt_orchestrator *o, tt_store_writer *writer)
+{
+    /* What a resumed run goes on with; what is off for now follows from the breakers. */
+    tt_status status = add_config(writer, "/meta/config.yaml", o->requested);
+    if (!status && o->config != o->requested) {
+        status = add_config(writer, "/meta/config_in_force.yaml", o->config);
+    }
     if (!status) {
         status = add_json(writer, "/meta/state.json", tt_state_to_json(o));
     }
@@ -77,13 +87,13 @@ static tt_status add_meta(tt_orchestrator *o, tt_store_writer *writer)
     return status;
 }
 
-static tt_status declare_tensors(tt_orchestrator *o, tt_store_writer *writer)
+static tt_status declare_tensors(tt_orchestrator *o, int slot, tt_store_writer *writer)
 {
-    size_t count = o->host.tensor_count(o->host.user);
+    size_t count = o->host.tensor_count(o->host.user, slot);
     for (size_t i = 0; i < count; i++) {
         tt_tensor_info info;
         char path[TT_STORE_MAX_NAME];
-        tt_status status = o->host.tensor_info(o->host.user, i, &info);
+        tt_status status = o->host.tensor_info(o->host.user, slot, i, &info);
         if (!status) {
             tensor_path(&info, path);
             status = tt_store_writer_declare(writer, path, info.dtype, info.rank, info.dims);
@@ -98,11 +108,11 @@ static tt_status declare_tensors(tt_orchestrator *o, tt_store_writer *writer)
 static tt_status put_tensors(tt_checkpoint_job *job)
 {
     const tt_host *host = &job->orchestrator->host;
-    size_t count = host->tensor_count(host->user);
+    size_t count = host->tensor_count(host->user, job->slot);
     for (size_t i = 0; i < count; i++) {
         tt_tensor_info info;
         char path[TT_STORE_MAX_NAME];
-        tt_status status = host->tensor_info(host->user, i, &info);
+        tt_status status = host->tensor_info(host->user, job->slot, i, &info);
         int64_t bytes = status ? 0 : tensor_bytes(&info);
         tensor_path(&info, path);
         for (int64_t offset = 0; !status && offset < bytes; offset += STAGING_BYTES) {
@@ -210,7 +220,7 @@ static tt_status prepare_job(tt_orchestrator *o)
     };
     tt_status status = tt_store_writer_create(&options, &job->writer);
     if (!status) {
-        status = declare_tensors(o, job->writer);
+        status = declare_tensors(o, job->slot, job->writer);
     }
     if (!status) {
         status = add_meta(o, job->writer);
@@ -326,7 +336,7 @@ static tt_status load_tensor(tt_orchestrator *o, const tt_store *store, const ch
 {
     tt_tensor_info info;
     char path[TT_STORE_MAX_NAME];
-    tt_status status = o->host.tensor_info(o->host.user, index, &info);
+    tt_status status = o->host.tensor_info(o->host.user, slot, index, &info);
     if (status) {
         return status;
     }
@@ -350,16 +360,55 @@ static tt_status load_tensor(tt_orchestrator *o, const tt_store *store, const ch
     return status;
 }
 
-static tt_status load_from(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
-                           tt_slot *meaning)
+/* The host lays the slot out for what the file holds. */
+static tt_status prepare_slot(tt_orchestrator *o, const tt_store *store, int slot)
+{
+    static const char prefix[] = "/tensors/";
+    if (!o->host.slot_prepare) {
+        return TT_OK;
+    }
+    size_t entries = tt_store_entry_count(store);
+    tt_tensor_info *infos = calloc(entries + 1, sizeof *infos);
+    if (!infos) {
+        return tt_fail(TT_ENOMEM, "no memory for a list of %zu tensors", entries);
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < entries; i++) {
+        const tt_store_entry *entry = tt_store_entry_at(store, i);
+        if (strncmp(entry->path, prefix, sizeof prefix - 1) != 0) {
+            continue;
+        }
+        tt_tensor_info *info = &infos[count++];
+        snprintf(info->name, sizeof info->name, "%.*s", (int)sizeof info->name - 1,
+                 entry->path + sizeof prefix - 1);
+        info->dtype = entry->dtype;
+        info->rank = entry->rank;
+        memcpy(info->dims, entry->dims, sizeof info->dims);
+    }
+    tt_status status = o->host.slot_prepare(o->host.user, slot, infos, count);
+    free(infos);
+    return status;
+}
+
+static tt_status load_tensors(tt_orchestrator *o, const char *path, const tt_store *store, int slot)
+{
+    unsigned char *staging = malloc(STAGING_BYTES);
+    tt_status status = staging ? prepare_slot(o, store, slot)
+                               : tt_fail(TT_ENOMEM, "no memory for a staging buffer");
+    size_t count = status ? 0 : o->host.tensor_count(o->host.user, slot);
+    for (size_t i = 0; !status && i < count; i++) {
+        status = load_tensor(o, store, path, i, slot, staging);
+    }
+    free(staging);
+    return status;
+}
+
+static tt_status load_meaning(tt_orchestrator *o, const char *path, const tt_store *store,
+                              tt_slot *meaning)
 {
     tt_text state;
     tt_text_init(&state);
-    unsigned char *staging = malloc(STAGING_BYTES);
-    tt_status status = staging ? TT_OK : tt_fail(TT_ENOMEM, "no memory for a staging buffer");
-    if (!status) {
-        status = tt_store_read_text(store, "/meta/state.json", &state);
-    }
+    tt_status status = tt_store_read_text(store, "/meta/state.json", &state);
     /* Another run's state is none to roll back to; at start it may be where this run begins. */
     if (!status && o->started && strcmp(tt_store_get_header(store)->run_id, o->run_id) != 0) {
         status = tt_fail(TT_ECORRUPT, "%s belongs to run %s, not to this one", path,
@@ -368,13 +417,20 @@ static tt_status load_from(tt_orchestrator *o, const char *path, const tt_store 
     if (!status) {
         status = tt_state_from_json(o, state.data, path, meaning);
     }
-    size_t count = status ? 0 : o->host.tensor_count(o->host.user);
+    tt_text_clear(&state);
+    return status;
+}
+
+static tt_status load_from(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
+                           tt_slot *meaning)
+{
+    tt_status status = load_meaning(o, path, store, meaning);
     if (!status && o->started) {
         tt_slots_take(&o->slots, slot);
         o->dirty = o->dirty || o->slots.count == 1;
     }
-    for (size_t i = 0; !status && i < count; i++) {
-        status = load_tensor(o, store, path, i, slot, staging);
+    if (!status) {
+        status = load_tensors(o, path, store, slot);
     }
     if (!status) {
         memcpy(o->parent_sha256, tt_store_get_header(store)->header_sha256,
@@ -382,8 +438,6 @@ static tt_status load_from(tt_orchestrator *o, const char *path, const tt_store 
         o->saved_step = meaning->step;
         snprintf(o->latest, sizeof o->latest, "%s", path);
     }
-    tt_text_clear(&state);
-    free(staging);
     return status;
 }
 
@@ -399,5 +453,19 @@ tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, const tt_stor
         status = load_from(o, path, opened, slot, meaning);
     }
     tt_store_close(opened);
+    return status;
+}
+
+tt_status tt_checkpoint_peek(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning)
+{
+    tt_store *store = NULL;
+    tt_status status = tt_store_open(path, &store);
+    if (!status) {
+        status = load_meaning(o, path, store, meaning);
+    }
+    if (!status) {
+        status = load_tensors(o, path, store, slot);
+    }
+    tt_store_close(store);
     return status;
 }

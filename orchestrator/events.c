@@ -130,6 +130,20 @@ void tt_metrics_write_event(tt_orchestrator *o, json_t *event)
 
 /* ---- reading the journal of earlier attempts ---- */
 
+/* What was decided, or found out by a trial, is not asked again. */
+static void follow_decision(tt_orchestrator *o, const json_t *record)
+{
+    static const char *const kinds[] = {"commit", "revert", "switch", "breaker", "trial", NULL};
+    const char *kind = json_string_value(json_object_get(record, "kind"));
+    json_int_t step = json_integer_value(json_object_get(record, "step"));
+    for (int i = 0; kind && kinds[i]; i++) {
+        if (strcmp(kind, kinds[i]) == 0 && step > o->follow_until && step <= TT_MAX_STEP) {
+            o->follow_until = step;
+        }
+    }
+    json_array_append(o->replayed, (json_t *)record);
+}
+
 static tt_status replay_line(void *user, const char *text)
 {
     tt_orchestrator *o = user;
@@ -150,6 +164,7 @@ static tt_status replay_line(void *user, const char *text)
     if (kind && run_id && strcmp(kind, "start") == 0) {
         snprintf(o->run_id, sizeof o->run_id, "%s", run_id);
     }
+    follow_decision(o, record);
     if (kind && strcmp(kind, "skip") == 0 && o->skip_count < TT_MAX_SKIPS) {
         tt_skip skip = {.step = json_integer_value(json_object_get(record, "step")),
                         .from = json_integer_value(json_object_get(record, "from")),
@@ -164,6 +179,7 @@ static tt_status replay_line(void *user, const char *text)
 
 tt_status tt_journal_replay(tt_orchestrator *o)
 {
+    o->replayed = json_array();
     return tt_jsonl_read(o->journal.path, replay_line, o);
 }
 

@@ -2,11 +2,17 @@
 #ifndef TRIMTAB_ORCHESTRATOR_INTERNAL_H
 #define TRIMTAB_ORCHESTRATOR_INTERNAL_H
 
+#include "adapt.h"
+#include "culprit.h"
 #include "gates.h"
+#include "history.h"
 #include "jsonl.h"
 #include "ladder.h"
+#include "overhead.h"
 #include "slots.h"
+#include "trial.h"
 #include "trimtab/orchestrator.h"
+#include "trimtab/statistics.h"
 
 #include <jansson.h>
 #include <stdatomic.h>
@@ -15,6 +21,7 @@ enum {
     TT_RECORD_RING = 1024,
     TT_EVENT_RING = 64,
     TT_MAX_OPTIMIZATIONS = 16,
+    TT_OPTIMIZATION_KEYS = 8,
     TT_MAX_SKIPS = 4096,
     TT_PATH_BYTES = 4096,
     TT_MAX_ATTEMPTS = 1000000000,
@@ -51,10 +58,43 @@ typedef struct tt_folder {
     int lock_fd;
 } tt_folder;
 
+/* A trial, a probe of a half-open breaker, or a measurement of the baseline, in progress. */
+typedef enum tt_fork_kind {
+    TT_FORK_NONE,
+    TT_FORK_TRIAL,
+    TT_FORK_PROBE,
+    TT_FORK_BASELINE
+} tt_fork_kind;
+
+typedef struct tt_fork {
+    tt_fork_kind kind;
+    bool alternating;   /* no shadow: live steps take turns */
+    int optimization;   /* index; -1 for the baseline */
+    tt_config *config;  /* the candidate; owned */
+    tt_decision commit; /* what a commit would decide */
+    tt_adapt_move move;
+    double input; /* of the proposal */
+    tt_trial trial;
+    tt_gate_state gates; /* the fork's own memory */
+    int64_t step;        /* that the next pair is of */
+    bool shadow_done, live_done;
+    double shadow_seconds, shadow_loss, live_seconds, live_loss;
+} tt_fork;
+
+/* What the configuration in force was made from. */
+typedef struct tt_in_force {
+    int version;      /* of the requested configuration */
+    uint32_t off;     /* optimizations at their baselines, a bit each */
+    int64_t switched; /* sequence of the switch that holds for this step; 0: none */
+} tt_in_force;
+
 struct tt_orchestrator {
     const tt_params *params;
-    const tt_config *config; /* in force */
-    tt_config *derived;      /* owned: `config` once it differs from the job's */
+    const tt_config *requested; /* what start settled and commits moved */
+    tt_config *derived;         /* owned: `requested` once it differs from the job's */
+    const tt_config *config;    /* in force: with what is off at its baseline */
+    tt_config *overlaid;        /* owned: `config` where it differs from `requested` */
+    tt_in_force in_force;
     tt_host host;
     const tt_log_sink *log;
     tt_clock clock;
@@ -75,8 +115,26 @@ struct tt_orchestrator {
 
     tt_optimization optimizations[TT_MAX_OPTIMIZATIONS];
     size_t optimization_count;
-    json_t *notes;  /* facts for the reproducibility record */
-    json_t *events; /* the last TT_EVENT_RING trips and actions, for checkpoints */
+    tt_breaker breakers[TT_MAX_OPTIMIZATIONS];
+    tt_gate_targets targets;
+    double target_peaks[TT_MAX_TARGETS]; /* largest error since adaptation last looked; -1: none */
+    tt_history history;
+    int64_t follow_until; /* steps before this were gone through before: the journal is followed */
+    bool adaptable[TT_MAX_OPTIMIZATIONS][TT_OPTIMIZATION_KEYS]; /* the user left it to the run */
+    tt_adapt_refusal refusals[TT_MAX_OPTIMIZATIONS];
+    int turn[TT_MAX_OPTIMIZATIONS]; /* which key adaptation moves next */
+    tt_adapt_input speedup;         /* all-off step time / current, as last trialled */
+    int64_t speedup_step;
+    int64_t adapt_every, adapted_step, overhead_step;
+    int trial_pairs;
+    double trial_budget;
+    bool trials_stopped; /* they cost more than they gained */
+    int64_t overhead_evaluations, overhead_trips;
+    tt_fork fork;
+    json_t *replayed; /* lines of earlier attempts, until the start is over */
+    tt_text trace;    /* of the last resolution that moved anything */
+    json_t *notes;    /* facts for the reproducibility record */
+    json_t *events;   /* the last TT_EVENT_RING trips and actions, for checkpoints */
 
     tt_slots slots;
     tt_gate_limits limits;
@@ -93,8 +151,11 @@ struct tt_orchestrator {
     tt_step_kind next_kind; /* what the next plan is */
     bool name_next;
     tt_gate_decision last_trip;
-    bool stopping; /* the ladder's end */
-    bool dirty;    /* one slot only, and it holds an update that was refused */
+    double tripped_loss, tripped_norm; /* of the attempt that is being looked into */
+    int suspect;                       /* without run_step: the next one to leave out */
+    char verdict[256];                 /* of the last search, for messages; "" */
+    bool stopping;                     /* the ladder's end */
+    bool dirty;                        /* one slot only, and it holds an update that was refused */
     tt_skip skips[TT_MAX_SKIPS];
     size_t skip_count;
     atomic_int stop_signal;
@@ -141,7 +202,69 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
 json_t *tt_reproducibility_record(const tt_orchestrator *o);
 
 /* resolution.c: precedence and optimizations at start */
-tt_status tt_orchestrator_resolve(tt_orchestrator *o);
+tt_status tt_orchestrator_settle(tt_orchestrator *o);
+/* Resolves `config`, journals the trace; *out is a derived configuration or NULL if nothing moved.
+ */
+tt_status tt_orchestrator_resolve(tt_orchestrator *o, const tt_config *config, tt_config **out);
+
+/* configure.c: the configuration in force */
+/* A value as a user would write it. */
+void tt_configured_text(const tt_config *config, const char *key, char out[32]);
+bool tt_optimization_is_on(const tt_optimization *optimization, const tt_config *config);
+/* A bit for each optimization that is on. */
+uint32_t tt_configured_on(const tt_orchestrator *o, const tt_config *config);
+/* `config` with the keys of `off` at their baselines; *out is NULL if they are there already. */
+tt_status tt_configure_off(const tt_orchestrator *o, const tt_config *config, uint32_t off,
+                           tt_config **out);
+/* Derives one value after the other; *out as above. */
+tt_status tt_configure_changes(const tt_config *config, const tt_change *changes, int count,
+                               const char *origin, tt_config **out);
+/* Brings the configuration in force up to date with the requested one, the breakers and what is
+ * switched at `step`, and applies it if it is another than before, or if `anyway`. */
+tt_status tt_configure(tt_orchestrator *o, int64_t step, bool anyway);
+/* Has every optimization apply `config`. */
+tt_status tt_apply(tt_orchestrator *o, const tt_config *config);
+/* Which error targets are armed under `config`. */
+void tt_arm_targets(const tt_orchestrator *o, const tt_config *config, tt_gate_targets *targets);
+uint32_t tt_breakers_open(const tt_orchestrator *o);
+/* resolved.yaml */
+tt_status tt_write_resolved(tt_orchestrator *o);
+
+/* follow.c: decisions */
+/* Journals, and remembers. `extra` (stolen, may be NULL) goes into the journal's line too. */
+tt_status tt_decide(tt_orchestrator *o, tt_decision *decision, json_t *extra);
+tt_status tt_decide_breaker(tt_orchestrator *o, int optimization, tt_breaker_event event,
+                            int64_t step, const char *why);
+/* Takes back decisions of later steps, follows those of this one and before, and configures. */
+tt_status tt_follow(tt_orchestrator *o, int64_t step);
+/* Takes what a checkpoint or a journal says; those up to `applied_step` are in force already. */
+tt_status tt_history_read(tt_orchestrator *o, const json_t *records, int64_t applied_step);
+json_t *tt_history_to_json(const tt_orchestrator *o);
+
+/* replay.c */
+/* One replayed step; the optimizations go back to the configuration in force afterwards. */
+tt_status tt_replay_step(tt_orchestrator *o, const tt_replay *replay, tt_measurements *measured,
+                         double *seconds);
+/* The data position of `step`'s batch from what the state before it says: a batch that was left
+ * out before is left out again. */
+int64_t tt_planned_position(const tt_orchestrator *o, int64_t step, int64_t position);
+
+/* search.c: the culprit. `search` has the verdict; `state` (0-based depth) which slot or checkpoint
+ * the cure began from. */
+tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
+                            const tt_gate_decision *tripped, tt_search *search, int *cured_slot);
+
+/* recover.c */
+tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
+                     tt_gate_decision *decision);
+
+/* steer.c: probes, trials, adaptation; at step boundaries */
+tt_status tt_steer_begin(tt_orchestrator *o);
+tt_status tt_steer_published(tt_orchestrator *o, const tt_step_record *record,
+                             const tt_measurements *measured);
+/* The live run tripped: a trial in progress ends without a finding. */
+tt_status tt_steer_tripped(tt_orchestrator *o);
+void tt_fork_clear(tt_orchestrator *o);
 
 /* checkpoint.c */
 tt_status tt_checkpoint_save(tt_orchestrator *o, bool background);
@@ -159,5 +282,7 @@ tt_status tt_checkpoint_set_aside(const tt_orchestrator *o, int64_t step, bool *
  */
 tt_status tt_checkpoint_load(tt_orchestrator *o, const char *path, const tt_store *store, int slot,
                              tt_slot *meaning);
+/* Only reads it into `slot`: what the run means by its slots stays as it is. */
+tt_status tt_checkpoint_peek(tt_orchestrator *o, const char *path, int slot, tt_slot *meaning);
 
 #endif

@@ -5,12 +5,18 @@ void tt_ladder_init(tt_ladder *ladder, int64_t published)
     *ladder = (tt_ladder){.trip_step = -1, .last = TT_ACTION_NONE, .furthest = published - 1};
 }
 
-static tt_action next_rung(const tt_ladder *ladder, bool can_rollback)
+static tt_action next_rung(const tt_ladder *ladder, bool can_rollback, bool can_search)
 {
     switch (ladder->last) {
     case TT_ACTION_NONE:
         return TT_ACTION_RETRY;
     case TT_ACTION_RETRY:
+    case TT_ACTION_DISABLE:
+        if (can_search) {
+            return TT_ACTION_SEARCH;
+        }
+        /* fall through */
+    case TT_ACTION_SEARCH:
         if (can_rollback && ladder->fruitless < TT_LADDER_MAX_FRUITLESS) {
             return TT_ACTION_ROLLBACK;
         }
@@ -30,17 +36,23 @@ static tt_action next_rung(const tt_ladder *ladder, bool can_rollback)
     return TT_ACTION_STOP;
 }
 
-tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback)
+tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback, bool can_search)
 {
     if (step != ladder->trip_step) {
         ladder->trip_step = step;
         ladder->last = TT_ACTION_NONE;
     }
-    ladder->last = next_rung(ladder, can_rollback);
+    ladder->last = next_rung(ladder, can_rollback, can_search);
     if (ladder->last == TT_ACTION_ROLLBACK) {
         ladder->fruitless++;
     }
     return ladder->last;
+}
+
+void tt_ladder_found(tt_ladder *ladder, tt_action action)
+{
+    /* A retry after the search is the last one: the next trip goes on from the search. */
+    ladder->last = action == TT_ACTION_RETRY ? TT_ACTION_SEARCH : action;
 }
 
 void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step)

@@ -1,5 +1,5 @@
-/* What follows a trip: retry -> roll back -> skip -> stop. A pure state machine; it knows steps,
- * not slots. */
+/* What follows a trip: retry -> search for the culprit -> roll back -> skip -> stop. A pure state
+ * machine; it knows steps, not slots. */
 #ifndef TRIMTAB_ORCHESTRATOR_LADDER_H
 #define TRIMTAB_ORCHESTRATOR_LADDER_H
 
@@ -18,8 +18,12 @@ typedef struct tt_ladder {
 } tt_ladder;
 
 void tt_ladder_init(tt_ladder *ladder, int64_t published);
-/* `can_rollback`: there is a state older than the published one, or another copy of it. */
-tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback);
+/* `can_rollback`: there is a state older than the published one, or another copy of it.
+ * `can_search`: replays are possible, or there is someone to suspect. */
+tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback, bool can_search);
+/* What the search that was asked for led to: RETRY (the fault was transient), DISABLE, SKIP or
+ * STOP. After DISABLE the same step may be searched again: something else may be harmful too. */
+void tt_ladder_found(tt_ladder *ladder, tt_action action);
 /* The rollback that was asked for went back to step `step`. */
 void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step);
 /* Step `step` was published. */

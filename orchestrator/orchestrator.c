@@ -25,6 +25,9 @@ static tt_status check_options(const tt_orchestrator_options *options)
         return tt_fail(TT_EINVAL, "tt_orchestrator_create needs params, config, host and "
                                   "batch_sequences >= 1, of this version's sizes");
     }
+    if (host->run_step && (!host->slot_copy || host->scratch_slot < 1)) {
+        return tt_fail(TT_EINVAL, "a host with run_step needs slot_copy and a scratch_slot");
+    }
     if (!host->tensor_count || !host->tensor_info || !host->tensor_read || !host->tensor_write) {
         return tt_fail(TT_EINVAL, "the host needs tensor_count, tensor_info, tensor_read and "
                                   "tensor_write: without them there are no checkpoints");
@@ -51,6 +54,10 @@ static tt_gate_limits limits_of(const tt_config *config, double initial_loss)
         .loss_max_set = !tt_config_is_auto(config, "gates.loss.max"),
         .gradient_min = tt_config_float(config, "gates.grad_norm.min"),
         .gradient_max_set = !tt_config_is_auto(config, "gates.grad_norm.max"),
+        .reconstruction_max = tt_config_float(config, "gates.reconstruction.max"),
+        .update_error_max = tt_config_float(config, "gates.update_error.max"),
+        .spike_max = tt_config_float(config, "gates.spike.max"),
+        .drift_max = tt_config_float(config, "gates.drift.max"),
         .initial_loss = initial_loss,
     };
     if (limits.loss_max_set) {
@@ -73,6 +80,9 @@ static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *optio
     const tt_config *config = options->config;
     o->limits = limits_of(config, options->initial_loss);
     o->limits.warmup_steps = options->warmup_steps;
+    o->adapt_every = tt_config_int(config, "adapt.every_steps");
+    o->trial_pairs = (int)tt_config_int(config, "trials.pairs");
+    o->trial_budget = tt_config_float(config, "trials.budget_seconds");
     o->checkpoint_every = tt_config_int(config, "checkpoint.every_steps");
     o->checkpoint_keep = (int)tt_config_int(config, "checkpoint.keep");
     tt_slots_init(&o->slots, (int)tt_config_int(config, "snapshot.slots"));
@@ -121,6 +131,7 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     }
     o->params = options->params;
     o->config = options->config;
+    o->requested = options->config;
     o->host = *options->host;
     o->log = options->log;
     o->clock = options->clock ? *options->clock : tt_clock_monotonic();
@@ -133,6 +144,10 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     o->metrics.fd = -1;
     o->saved_step = -1;
     o->held_out_loss = NAN;
+    tt_text_init(&o->trace);
+    for (int i = 0; i < TT_MAX_TARGETS; i++) {
+        o->target_peaks[i] = -1;
+    }
     o->notes = json_object();
     o->events = json_array();
     tt_format_utc_now(o->started_at);
@@ -170,7 +185,11 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
     tt_jsonl_close(&o->journal);
     tt_jsonl_close(&o->metrics);
     tt_folder_close(&o->folder);
+    tt_config_destroy(o->fork.config);
+    tt_config_destroy(o->overlaid);
     tt_config_destroy(o->derived);
+    tt_history_clear(&o->history);
+    tt_text_clear(&o->trace);
     json_decref(o->notes);
     json_decref(o->events);
     free(o->resume_changes);
@@ -179,8 +198,11 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
 
 tt_status tt_orchestrator_add(tt_orchestrator *o, const tt_optimization *optimization)
 {
-    if (optimization->size != sizeof *optimization || !optimization->name || !optimization->apply) {
-        return tt_fail(TT_EINVAL, "an optimization needs this version's size, a name and apply");
+    if (optimization->size != sizeof *optimization || !optimization->name || !optimization->apply ||
+        optimization->key_count < 1 || optimization->key_count > TT_OPTIMIZATION_KEYS ||
+        !optimization->baseline) {
+        return tt_fail(TT_EINVAL, "an optimization needs this version's size, a name, apply, and 1 "
+                                  "to 8 keys with their baselines");
     }
     if (o->started || o->optimization_count == TT_MAX_OPTIMIZATIONS) {
         return tt_fail(TT_EINVAL, "optimization %s comes %s", optimization->name,
@@ -193,6 +215,28 @@ tt_status tt_orchestrator_add(tt_orchestrator *o, const tt_optimization *optimiz
         }
     }
     o->optimizations[o->optimization_count++] = *optimization;
+    return TT_OK;
+}
+
+tt_status tt_orchestrator_add_target(tt_orchestrator *o, const tt_error_target *target, int *index)
+{
+    if (target->size != sizeof *target || !target->name || !target->optimization ||
+        target->cadence < 1 || o->started) {
+        return tt_fail(TT_EINVAL, "an error target needs this version's size, a name, an "
+                                  "optimization and a cadence of at least 1, before the start");
+    }
+    bool known = false;
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        known = known || strcmp(o->optimizations[i].name, target->optimization) == 0;
+    }
+    if (!known || o->targets.count == TT_MAX_TARGETS) {
+        return tt_fail(TT_EINVAL,
+                       known ? "error target %s is beyond the limit of 8"
+                             : "error target %s watches an optimization that was not added",
+                       target->name);
+    }
+    *index = o->targets.count;
+    o->targets.target[o->targets.count++] = *target;
     return TT_OK;
 }
 
@@ -312,6 +356,12 @@ static tt_status load_state(tt_orchestrator *o)
         }
     }
     if (!status) {
+        /* What the journal has beyond the checkpoint lies ahead. */
+        status = tt_history_read(o, o->replayed, -1);
+    }
+    json_decref(o->replayed);
+    o->replayed = NULL;
+    if (!status) {
         tt_slots_publish(&o->slots, 0, &meaning);
         tt_ladder_init(&o->ladder, meaning.step);
         o->attempt++;
@@ -336,20 +386,6 @@ static tt_status announce(tt_orchestrator *o)
     return status;
 }
 
-static tt_status write_resolved(tt_orchestrator *o)
-{
-    char path[TT_PATH_BYTES];
-    tt_text yaml;
-    tt_text_init(&yaml);
-    snprintf(path, sizeof path, "%.*s/resolved.yaml", TT_PATH_BYTES - 32, o->folder.path);
-    tt_status status = tt_config_write_yaml(o->config, &yaml);
-    if (!status) {
-        status = tt_file_replace(o->files, path, yaml.data, yaml.length);
-    }
-    tt_text_clear(&yaml);
-    return status;
-}
-
 tt_status tt_orchestrator_start(tt_orchestrator *o)
 {
     if (o->started) {
@@ -360,10 +396,10 @@ tt_status tt_orchestrator_start(tt_orchestrator *o)
         status = announce(o);
     }
     if (!status) {
-        status = tt_orchestrator_resolve(o);
+        status = tt_orchestrator_settle(o);
     }
     if (!status) {
-        status = write_resolved(o);
+        status = tt_write_resolved(o);
     }
     if (!status) {
         status = tt_checkpoint_save(o, false);
@@ -381,12 +417,17 @@ static tt_status write_receipt(tt_orchestrator *o, tt_status outcome, const char
     char path[TT_PATH_BYTES];
     char now[24];
     json_t *totals = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "published",
-        (json_int_t)o->totals.published, "trips", (json_int_t)o->totals.trips, "retries",
-        (json_int_t)o->totals.retries, "rollbacks", (json_int_t)o->totals.rollbacks, "skips",
-        (json_int_t)o->totals.skips, "checkpoints", (json_int_t)o->totals.checkpoints,
-        "checkpoint_failures", (json_int_t)o->totals.checkpoint_failures, "policy_seconds",
-        o->totals.policy_seconds, "step_seconds", o->totals.step_seconds);
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}",
+        "published", (json_int_t)o->totals.published, "trips", (json_int_t)o->totals.trips,
+        "retries", (json_int_t)o->totals.retries, "rollbacks", (json_int_t)o->totals.rollbacks,
+        "skips", (json_int_t)o->totals.skips, "checkpoints", (json_int_t)o->totals.checkpoints,
+        "checkpoint_failures", (json_int_t)o->totals.checkpoint_failures, "warnings",
+        (json_int_t)o->totals.warnings, "searches", (json_int_t)o->totals.searches,
+        "replayed_steps", (json_int_t)o->totals.replayed_steps, "breakers_opened",
+        (json_int_t)o->totals.breakers_opened, "trials", (json_int_t)o->totals.trials, "commits",
+        (json_int_t)o->totals.commits, "policy_seconds", o->totals.policy_seconds, "step_seconds",
+        o->totals.step_seconds, "search_seconds", o->totals.search_seconds, "trial_seconds",
+        o->totals.trial_seconds);
     json_t *receipt = json_pack(
         "{s:i, s:s, s:s, s:o, s:i, s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "schema", 1, "run_id",
         o->run_id, "outcome", tt_status_name(outcome), "message", tt_json_text(message),
@@ -494,25 +535,66 @@ const char *tt_orchestrator_latest_checkpoint(const tt_orchestrator *o)
     return o->latest;
 }
 
+/* The step gates, then the overhead gate. */
 size_t tt_orchestrator_gate_count(const tt_orchestrator *o)
 {
     (void)o;
-    return TT_GATE_COUNT;
+    return TT_GATE_COUNT + 1;
+}
+
+static tt_gate_info overhead_gate(const tt_orchestrator *o)
+{
+    return (tt_gate_info){.name = "overhead",
+                          .armed = true,
+                          .minimum = 0,
+                          .maximum = TT_OVERHEAD_OF_GAIN,
+                          .reason = "share of what was gained; 1 % of the run before any commit",
+                          .evaluations = o->overhead_evaluations,
+                          .trips = o->overhead_trips};
 }
 
 tt_gate_info tt_orchestrator_gate(const tt_orchestrator *o, size_t index)
 {
-    if (index >= TT_GATE_COUNT) {
+    if (index > TT_GATE_COUNT) {
         return (tt_gate_info){.name = "", .reason = ""};
+    }
+    if (index == TT_GATE_COUNT) {
+        return overhead_gate(o);
     }
     tt_gate gate = (tt_gate)index;
     const tt_gate_state *state = &o->slots.slot[o->slots.published].gates;
     tt_gate_info info = {.name = tt_gate_name(gate),
-                         .armed = tt_gate_armed(state, gate),
+                         .armed = tt_gate_armed(state, &o->targets, gate),
                          .evaluations = o->gate_counts.evaluations[gate],
                          .trips = o->gate_counts.trips[gate]};
     tt_gate_interval(&o->limits, state, gate, &info.minimum, &info.maximum, &info.reason);
     return info;
+}
+
+size_t tt_orchestrator_optimization_count(const tt_orchestrator *o)
+{
+    return o->optimization_count;
+}
+
+tt_optimization_info tt_orchestrator_optimization(const tt_orchestrator *o, size_t index)
+{
+    if (index >= o->optimization_count) {
+        return (tt_optimization_info){.name = "", .trial = ""};
+    }
+    const tt_optimization *optimization = &o->optimizations[index];
+    const tt_breaker *breaker = &o->breakers[index];
+    bool forked = o->fork.kind != TT_FORK_NONE && o->fork.optimization == (int)index;
+    return (tt_optimization_info){
+        .name = optimization->name,
+        .tier = optimization->tier,
+        .on = tt_optimization_is_on(optimization, o->config),
+        .breaker = breaker->state,
+        .closed_at_the_earliest = breaker->probe_at,
+        .trips = breaker->trips,
+        .trial = !forked                         ? ""
+                 : o->fork.kind == TT_FORK_PROBE ? "probe"
+                                                 : "trial",
+    };
 }
 
 tt_run_totals tt_orchestrator_totals(const tt_orchestrator *o)

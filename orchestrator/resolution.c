@@ -10,10 +10,11 @@
 static tt_status derive(tt_orchestrator *o, const char *key, const char *value, const char *origin)
 {
     tt_config *next = NULL;
-    tt_status status = tt_config_derive(o->config, key, value, origin, &next);
+    tt_status status = tt_config_derive(o->requested, key, value, origin, &next);
     if (!status) {
         tt_config_destroy(o->derived);
         o->derived = next;
+        o->requested = next;
         o->config = next;
     }
     return status;
@@ -94,6 +95,31 @@ static bool any_auto(const tt_orchestrator *o, const tt_optimization *optimizati
     return false;
 }
 
+/* What the user leaves to the run stays adaptable when it has got a value. */
+static void note_adaptable(tt_orchestrator *o)
+{
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        for (size_t k = 0; k < o->optimizations[i].key_count; k++) {
+            if (tt_config_is_auto(o->config, o->optimizations[i].keys[k])) {
+                o->adaptable[i][k] = true;
+            }
+        }
+    }
+}
+
+/* An `auto` with an order begins at its baseline, and adaptation goes on from there. */
+static tt_status begin_at_baseline(tt_orchestrator *o, const tt_optimization *optimization)
+{
+    tt_status status = TT_OK;
+    for (size_t i = 0; !status && i < optimization->key_count; i++) {
+        const tt_param *param = tt_params_find(o->params, optimization->keys[i]);
+        if (tt_config_is_auto(o->config, param->key) && (param->lattice || param->ladder)) {
+            status = derive(o, param->key, optimization->baseline[i], "baseline");
+        }
+    }
+    return status;
+}
+
 static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimization)
 {
     tt_status status = TT_OK;
@@ -105,39 +131,59 @@ static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimiza
         }
         json_decref(changes);
     }
-    if (!status && any_auto(o, optimization) && optimization->propose) {
-        status = ask(o, optimization);
+    if (!status && any_auto(o, optimization)) {
+        status = optimization->propose ? ask(o, optimization) : begin_at_baseline(o, optimization);
     }
     return status;
 }
 
 /* ---- precedence ---- */
 
-/* Moves to a configuration that was resolved; the journal has the reason first. */
-static tt_status resolve_precedence(tt_orchestrator *o)
+static int64_t estimate_memory(void *user, const tt_config *config)
+{
+    const tt_orchestrator *o = user;
+    return o->host.memory_estimate(o->host.user, config, false);
+}
+
+tt_status tt_orchestrator_resolve(tt_orchestrator *o, const tt_config *config, tt_config **out)
 {
     tt_resolve_options options;
-    tt_config *next = NULL;
     tt_text trace;
     tt_resolve_options_init(&options);
     options.strict = o->strict;
     options.log = o->log;
+    options.memory_estimate = o->host.memory_estimate ? estimate_memory : NULL;
+    options.user = o;
     tt_text_init(&trace);
-    tt_status status = tt_config_resolve(o->config, &options, &next, &trace);
+    *out = NULL;
+    tt_status status = tt_config_resolve(config, &options, out, &trace);
     if (!status && trace.length) {
         status =
             tt_journal_write(o, json_pack("{s:s, s:i, s:I, s:o}", "kind", "resolution", "attempt",
                                           o->attempt, "step", (json_int_t)tt_orchestrator_step(o),
                                           "trace", tt_json_text(trace.data)));
+        tt_text_clear(&o->trace);
+        tt_text_add(&o->trace, trace.data);
     }
+    if (status) {
+        tt_config_destroy(*out);
+        *out = NULL;
+    }
+    tt_text_clear(&trace);
+    return status;
+}
+
+/* Moves to a configuration that was resolved; the journal has the reason first. */
+static tt_status resolve_requested(tt_orchestrator *o)
+{
+    tt_config *next = NULL;
+    tt_status status = tt_orchestrator_resolve(o, o->requested, &next);
     if (!status && next) {
         tt_config_destroy(o->derived);
         o->derived = next;
+        o->requested = next;
         o->config = next;
-        next = NULL;
     }
-    tt_config_destroy(next);
-    tt_text_clear(&trace);
     return status;
 }
 
@@ -156,22 +202,20 @@ static tt_status advise(const tt_orchestrator *o)
     return status;
 }
 
-tt_status tt_orchestrator_resolve(tt_orchestrator *o)
+tt_status tt_orchestrator_settle(tt_orchestrator *o)
 {
+    note_adaptable(o);
     /* What users ask for is made legal before anything is measured with it; what was measured
      * yields to precedence like everything else. */
-    tt_status status = resolve_precedence(o);
+    tt_status status = resolve_requested(o);
     for (size_t i = 0; !status && i < o->optimization_count; i++) {
         status = settle_auto(o, &o->optimizations[i]);
     }
     if (!status) {
-        status = resolve_precedence(o);
+        status = resolve_requested(o);
     }
     if (!status) {
         status = advise(o);
     }
-    for (size_t i = 0; !status && i < o->optimization_count; i++) {
-        status = o->optimizations[i].apply(o->optimizations[i].user, o->config);
-    }
-    return status;
+    return status ? status : tt_configure(o, tt_orchestrator_step(o), true);
 }

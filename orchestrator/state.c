@@ -3,6 +3,43 @@
 
 #include <string.h>
 
+static json_t *watch_to_json(const tt_watch *watch)
+{
+    json_t *ring = json_array();
+    for (int i = 0; i < TT_WATCH_WINDOW; i++) {
+        json_array_append_new(ring, json_real(watch->ring[i]));
+    }
+    return json_pack("{s:I, s:f, s:o}", "count", (json_int_t)watch->count, "cusum", watch->cusum,
+                     "window", ring);
+}
+
+static json_t *adaptable_to_json(const tt_orchestrator *o)
+{
+    json_t *keys = json_array();
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        for (size_t k = 0; k < o->optimizations[i].key_count; k++) {
+            if (o->adaptable[i][k]) {
+                json_array_append_new(keys, json_string(o->optimizations[i].keys[k]));
+            }
+        }
+    }
+    return keys;
+}
+
+static json_t *breakers_to_json(const tt_orchestrator *o)
+{
+    json_t *breakers = json_object();
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        const tt_breaker *breaker = &o->breakers[i];
+        json_object_set_new(breakers, o->optimizations[i].name,
+                            json_pack("{s:s, s:I, s:i, s:I}", "state",
+                                      tt_breaker_state_name(breaker->state), "trips",
+                                      (json_int_t)breaker->trips, "level", breaker->level,
+                                      "probe_at", (json_int_t)breaker->probe_at));
+    }
+    return breakers;
+}
+
 json_t *tt_state_to_json(const tt_orchestrator *o)
 {
     const tt_slot *slot = &o->slots.slot[o->slots.published];
@@ -10,9 +47,15 @@ json_t *tt_state_to_json(const tt_orchestrator *o)
     for (int i = 0; i < TT_LOSS_WINDOW; i++) {
         json_array_append_new(losses, json_real(slot->gates.losses[i]));
     }
-    json_t *gates = json_pack("{s:I, s:o, s:b, s:b}", "accepted", (json_int_t)slot->gates.accepted,
-                              "losses", losses, "loss_settled", slot->gates.loss_settled,
-                              "update_armed", slot->gates.update_armed);
+    json_t *unmeasured = json_array();
+    for (int i = 0; i < TT_MAX_TARGETS; i++) {
+        json_array_append_new(unmeasured, json_integer(slot->gates.unmeasured[i]));
+    }
+    json_t *gates = json_pack("{s:I, s:o, s:b, s:b, s:o, s:o, s:o}", "accepted",
+                              (json_int_t)slot->gates.accepted, "losses", losses, "loss_settled",
+                              slot->gates.loss_settled, "update_armed", slot->gates.update_armed,
+                              "loss_watch", watch_to_json(&slot->gates.loss), "norm_watch",
+                              watch_to_json(&slot->gates.norm), "unmeasured", unmeasured);
     json_t *skips = json_array();
     for (size_t i = 0; i < o->skip_count; i++) {
         const tt_skip *skip = &o->skips[i];
@@ -27,27 +70,58 @@ json_t *tt_state_to_json(const tt_orchestrator *o)
                                       (json_int_t)o->gate_counts.evaluations[gate], "trips",
                                       (json_int_t)o->gate_counts.trips[gate]));
     }
-    return json_pack("{s:i, s:s, s:I, s:I, s:i, s:i, s:o, s:o, s:o, s:O}", "schema", 1, "run_id",
-                     o->run_id, "step", (json_int_t)slot->step, "position",
+    return json_pack("{s:i, s:s, s:I, s:I, s:i, s:i, s:o, s:o, s:o, s:O, s:o, s:o, s:o, s:o}",
+                     "schema", 2, "run_id", o->run_id, "step", (json_int_t)slot->step, "position",
                      (json_int_t)slot->position, "attempt", o->attempt, "config_version",
                      tt_config_version(o->config), "gates", gates, "gate_counts", counts, "skips",
-                     skips, "events", o->events);
+                     skips, "events", o->events, "decisions", tt_history_to_json(o), "breakers",
+                     breakers_to_json(o), "adaptable", adaptable_to_json(o), "resolution",
+                     tt_json_text(o->trace.length ? o->trace.data : ""));
+}
+
+static bool read_watch(json_t *value, tt_watch *watch)
+{
+    json_t *ring = NULL;
+    json_int_t count = 0;
+    if (json_unpack(value, "{s:I, s:F, s:o}", "count", &count, "cusum", &watch->cusum, "window",
+                    &ring) != 0 ||
+        json_array_size(ring) != TT_WATCH_WINDOW || count < 0 || count > TT_MAX_STEP) {
+        return false;
+    }
+    watch->count = count;
+    for (size_t i = 0; i < TT_WATCH_WINDOW; i++) {
+        watch->ring[i] = json_number_value(json_array_get(ring, i));
+    }
+    tt_watch_rebuild(watch);
+    return true;
 }
 
 static tt_status read_gates(json_t *gates, const char *where, tt_gate_state *state)
 {
     json_t *losses = NULL;
+    json_t *loss_watch = NULL;
+    json_t *norm_watch = NULL;
+    json_t *unmeasured = NULL;
     json_int_t accepted = 0;
     int settled = 0;
     int armed = 0;
-    if (json_unpack(gates, "{s:I, s:o, s:b, s:b}", "accepted", &accepted, "losses", &losses,
-                    "loss_settled", &settled, "update_armed", &armed) != 0 ||
-        json_array_size(losses) != TT_LOSS_WINDOW || accepted < 0 || accepted > TT_MAX_STEP) {
+    *state = (tt_gate_state){.accepted = 0};
+    if (json_unpack(gates, "{s:I, s:o, s:b, s:b, s:o, s:o, s:o}", "accepted", &accepted, "losses",
+                    &losses, "loss_settled", &settled, "update_armed", &armed, "loss_watch",
+                    &loss_watch, "norm_watch", &norm_watch, "unmeasured", &unmeasured) != 0 ||
+        json_array_size(losses) != TT_LOSS_WINDOW || accepted < 0 || accepted > TT_MAX_STEP ||
+        json_array_size(unmeasured) != TT_MAX_TARGETS || !read_watch(loss_watch, &state->loss) ||
+        !read_watch(norm_watch, &state->norm)) {
         return tt_fail(TT_ECORRUPT, "%s: /meta/state.json has no usable gate history", where);
     }
-    *state = (tt_gate_state){.accepted = accepted, .loss_settled = settled, .update_armed = armed};
+    state->accepted = accepted;
+    state->loss_settled = settled;
+    state->update_armed = armed;
     for (size_t i = 0; i < TT_LOSS_WINDOW; i++) {
         state->losses[i] = json_number_value(json_array_get(losses, i));
+    }
+    for (size_t i = 0; i < TT_MAX_TARGETS; i++) {
+        state->unmeasured[i] = json_integer_value(json_array_get(unmeasured, i));
     }
     return TT_OK;
 }
@@ -74,6 +148,24 @@ static void merge_skips(tt_orchestrator *o, json_t *skips)
             o->skips[o->skip_count++] = skip;
         }
     }
+}
+
+/* The decisions behind the state, and what adaptation may move. */
+static tt_status take_decisions(tt_orchestrator *o, json_t *root, int64_t step)
+{
+    size_t index;
+    json_t *key;
+    json_array_foreach(json_object_get(root, "adaptable"), index, key)
+    {
+        for (size_t i = 0; i < o->optimization_count; i++) {
+            for (size_t k = 0; k < o->optimizations[i].key_count; k++) {
+                const char *name = json_string_value(key);
+                bool same = name && strcmp(name, o->optimizations[i].keys[k]) == 0;
+                o->adaptable[i][k] = o->adaptable[i][k] || same;
+            }
+        }
+    }
+    return tt_history_read(o, json_object_get(root, "decisions"), step);
 }
 
 /* What a resumed run goes on counting. */
@@ -115,8 +207,9 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
                     &gates, "skips", &skips) != 0 ||
         step < 0 || step > TT_MAX_STEP || position < 0 || position > TT_MAX_STEP) {
         status = tt_fail(TT_ECORRUPT, "%s: /meta/state.json lacks step, position or gates", where);
-    } else if (schema != 1) {
-        status = tt_fail(TT_ECORRUPT, "%s: state schema %d is not known; use a newer trimtab",
+    } else if (schema != 2) {
+        status = tt_fail(TT_ECORRUPT,
+                         "%s: state schema %d is not this trimtab's (2); use the one that wrote it",
                          where, schema);
     } else {
         *meaning = (tt_slot){.valid = true, .step = step, .position = position};
@@ -133,6 +226,7 @@ tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *w
         merge_skips(o, skips);
         if (!o->started) {
             take_history(o, root);
+            status = take_decisions(o, root, step);
         }
     }
     json_decref(root);

@@ -16,15 +16,17 @@
  *     tt_orchestrator_finish(orchestrator, TT_OK);
  *
  * The previous slot is the snapshot: no copy is made, and "zero updates applied" means "not
- * published". When a gate trips, the plans that follow climb the ladder: the same step once more,
- * an older state, the next batch instead of this one, stop with a checkpoint.
+ * published". When a gate trips, what follows climbs the ladder: the same step once more; a search
+ * for the culprit, whose breaker opens; an older state; the next batch instead of this one, if that
+ * was it; stop with a checkpoint.
  *
  *   1. what the job provides: the host
  *   2. what one speed-up provides: the optimization
  *   3. creating, starting, finishing
  *   4. the step
  *   5. gates
- *   6. files of a run
+ *   6. optimizations as they stand
+ *   7. files of a run
  *
  * One orchestrator belongs to one thread, but for tt_orchestrator_request_stop. Callbacks run on
  * that thread inside these functions, except `tensor_read`, which the checkpoint thread calls for
@@ -56,24 +58,57 @@ typedef struct tt_tensor_info {
     int64_t dims[TT_STORE_MAX_RANK];
 } tt_tensor_info;
 
+/* A step that never advances the run: a replay in a search for a culprit, or one step of a trial's
+ * fork. The optimizations have been applied as `config` says; the host goes through the step as it
+ * would live, but calls none of tt_step_*. */
+typedef struct tt_replay {
+    size_t size;
+    int64_t step, position; /* as in tt_step_plan */
+    int read_slot;
+    int write_slot; /* of the new state; may be read_slot; -1: no update at all, only what can be
+                       measured before it */
+    double learning_rate_scale; /* times the schedule's rate; 1 but in a search */
+    bool name_tensors;          /* as in tt_step_plan */
+    const tt_config *config;
+} tt_replay;
+
+struct tt_measurements;
+
 /* The job's side. The host owns the bytes of its slots, the orchestrator owns which slot means
- * what. */
+ * what. Slots 0..snapshot.slots-1 take part in the run; one more, `scratch_slot`, is where replays
+ * and forks write. */
 typedef struct tt_host {
     size_t size; /* sizeof(tt_host) */
     void *user;
-    /* The tensors of every slot, in graph order: the same for all slots and for the whole run. */
-    size_t (*tensor_count)(void *user);
-    tt_status (*tensor_info)(void *user, size_t index, tt_tensor_info *out);
+    /* The tensors of one slot, in graph order. They may differ from slot to slot and from step to
+     * step (a state that is kept in fewer bits), but not while the slot is published or pinned. */
+    size_t (*tensor_count)(void *user, int slot);
+    tt_status (*tensor_info)(void *user, int slot, size_t index, tt_tensor_info *out);
     /* Bytes of a slot's tensor, to and from ordinary memory. */
     tt_status (*tensor_read)(void *user, int slot, size_t index, int64_t offset, void *out,
                              size_t bytes);
     tt_status (*tensor_write)(void *user, int slot, size_t index, int64_t offset, const void *data,
                               size_t bytes);
+    /* A checkpoint with these tensors (sorted by name) is about to be written into `slot`: lay it
+     * out so, such that tensor_info then gives the same set, or refuse with TT_ECONFIG. NULL: a
+     * slot's tensors are always the same. */
+    tt_status (*slot_prepare)(void *user, int slot, const tt_tensor_info *tensors, size_t count);
     /* After a trip: the first tensor, in graph order, that holds a NaN or an infinity, over all
      * that is still resident of the failed attempt; "" if none. May be NULL: then the tensor is
      * named only if the job does it in tt_measurements.first_bad. */
     tt_status (*locate_nonfinite)(void *user, int read_slot, int write_slot,
                                   char name[TT_TENSOR_NAME]);
+    /* NULL: no replays. Then trials are alternating live steps, and a culprit is at most suspected.
+     * Needs scratch_slot and slot_copy. `out` is initialised. An error ends the run; harm is to be
+     * measured, not reported. */
+    tt_status (*run_step)(void *user, const tt_replay *replay, struct tt_measurements *out);
+    int scratch_slot; /* -1 without run_step */
+    tt_status (*slot_copy)(void *user, int from, int to);
+    /* The scratch slot's memory is not needed for now. May be NULL. */
+    void (*slot_release)(void *user, int slot);
+    /* Bytes that the job takes under `config`; `fork`: while a trial runs. May be NULL: then no
+     * memory rule applies. */
+    int64_t (*memory_estimate)(void *user, const tt_config *config, bool fork);
 } tt_host;
 
 /* ---- 2. the optimization ------------------------------------------------------------------ */
@@ -89,20 +124,53 @@ typedef struct tt_proposal {
         evidence; /* a JSON object: what was measured; owned by the orchestrator after propose */
 } tt_proposal;
 
-/* One speed-up that the orchestrator may turn on. */
+/* What a trial must show of it. */
+typedef enum tt_aim {
+    TT_AIM_SPEED,  /* faster by 2 % or more, beyond doubt */
+    TT_AIM_MEMORY, /* less memory; it may cost time, within bounds */
+} tt_aim;
+
+/* One speed-up that the orchestrator may turn on and off. It is off when all its keys have their
+ * baseline values: the path that is trusted. */
 typedef struct tt_optimization {
     size_t size;
     void *user;
     const char *name; /* "tile" */
     tt_tier tier;
-    const char *const *keys; /* the parameters that it acts on */
+    tt_aim aim;
+    const char *const *keys; /* the parameters that it acts on, and no other optimization does */
     size_t key_count;
+    const char *const *baseline; /* a value for each key, as a user would write it */
+    bool acts_on_state;          /* harm that it does may be in the slots before a gate sees it */
     /* Asked at start when one of its keys is `auto`: measure, and say what to use. Not asked when
-     * the journal or the checkpoint already knows: a decision that rests on timing is made once. */
+     * the journal or the checkpoint already knows: a decision that rests on timing is made once.
+     * NULL: the baseline is what an `auto` begins with. */
     tt_status (*propose)(void *user, const tt_config *config, tt_proposal *out);
-    /* Make the job use these values from the next step on. Values are resolved and legal. */
+    /* Proves, before a trial, that it computes what the baseline computes under `config`.
+     * TT_EGATE: it does not (the message says where); the proposal is refused. May be NULL. */
+    tt_status (*conform)(void *user, const tt_config *config);
+    /* Make the job use these values from the next step on, also where nothing changed. Values are
+     * resolved and legal. State in slots stays as it is: the step that reads it converts. */
     tt_status (*apply)(void *user, const tt_config *config);
 } tt_optimization;
+
+/* What a codec loses, as a share: measured by the job, judged by the gates. The gate is armed while
+ * its optimization is on. */
+typedef enum tt_error_kind {
+    TT_ERROR_RECONSTRUCTION, /* max over the target's tensors of ||x - x^|| / ||x|| */
+    TT_ERROR_UPDATE,         /* ||u - u^|| / ||u|| of the parameter update */
+} tt_error_kind;
+
+typedef struct tt_error_target {
+    size_t size;
+    const char *name;         /* "activations"; borrowed */
+    const char *optimization; /* name of the one that it watches; borrowed */
+    tt_error_kind kind;
+    bool after_update; /* known at tt_step_end only */
+    int64_t cadence;   /* steps between two measurements, >= 1 */
+} tt_error_target;
+
+#define TT_MAX_TARGETS 8
 
 /* ---- 3. creating, starting, finishing ----------------------------------------------------- */
 
@@ -155,6 +223,9 @@ TT_API void tt_orchestrator_destroy(tt_orchestrator *orchestrator);
 /* Before start. The struct is copied, its keys are borrowed. */
 TT_API tt_status tt_orchestrator_add(tt_orchestrator *orchestrator,
                                      const tt_optimization *optimization);
+/* Before start, after the optimization that it watches. *index: for tt_measurements_set_error. */
+TT_API tt_status tt_orchestrator_add_target(tt_orchestrator *orchestrator,
+                                            const tt_error_target *target, int *index);
 /* A fact for the reproducibility record of checkpoints and receipt: `json` is any JSON value. */
 TT_API tt_status tt_orchestrator_note(tt_orchestrator *orchestrator, const char *name,
                                       const char *json);
@@ -196,6 +267,7 @@ TT_API const char *tt_orchestrator_latest_checkpoint(const tt_orchestrator *orch
 typedef enum tt_step_kind {
     TT_STEP_NORMAL,
     TT_STEP_RETRY,    /* the same step, state and batch again */
+    TT_STEP_SUSPECT,  /* the same again with one optimization off (only without run_step) */
     TT_STEP_SKIPPING, /* the same step and state, the next batch */
 } tt_step_kind;
 
@@ -222,20 +294,25 @@ typedef struct tt_measurements {
     size_t size; /* sizeof(tt_measurements) */
     double values[TT_METRIC_COUNT];
     bool present[TT_METRIC_COUNT]; /* zero is a value: presence is explicit */
-    bool updated;                  /* the write slot was written */
-    int64_t tokens;                /* of this step, for the rate */
+    double errors[TT_MAX_TARGETS]; /* by index of the target */
+    bool error_present[TT_MAX_TARGETS];
+    bool updated;   /* the write slot was written */
+    int64_t tokens; /* of this step, for the rate */
     double forward_seconds, backward_seconds, update_seconds;
     char first_bad[TT_TENSOR_NAME]; /* with name_tensors: the first non-finite tensor, or "" */
 } tt_measurements;
 
 TT_API void tt_measurements_init(tt_measurements *measured);
 TT_API void tt_measurements_set(tt_measurements *measured, tt_metric metric, double value);
+TT_API void tt_measurements_set_error(tt_measurements *measured, int target, double value);
 
-typedef enum tt_verdict_kind { TT_PASS, TT_TRIP } tt_verdict_kind;
+typedef enum tt_verdict_kind { TT_PASS, TT_WARN, TT_TRIP } tt_verdict_kind;
 typedef enum tt_action {
     TT_ACTION_NONE, /* published */
     TT_ACTION_RETRY,
-    TT_ACTION_ROLLBACK,
+    TT_ACTION_SEARCH,   /* for the culprit; what it finds decides what follows */
+    TT_ACTION_DISABLE,  /* the culprit's breaker is open; from the state that it had not harmed */
+    TT_ACTION_ROLLBACK, /* an older state */
     TT_ACTION_SKIP,
     TT_ACTION_STOP,
 } tt_action;
@@ -244,8 +321,9 @@ TT_API const char *tt_action_name(tt_action action);
 /* What a gate said. */
 typedef struct tt_gate_decision {
     tt_verdict_kind verdict;
-    const char *gate; /* "loss", "gradient_norm", "gradient_finite", "update_finite"; "" on pass */
-    double observed;  /* NaN when missing */
+    const char *gate;   /* "loss", "gradient_norm", ... (tt_gate_list); "" on pass */
+    const char *target; /* of reconstruction and update_error: which; else "" */
+    double observed;    /* NaN when missing */
     double limit;
     bool missing;                /* armed, and not measured */
     tt_action action;            /* what follows */
@@ -287,8 +365,19 @@ TT_API const tt_step_record *tt_orchestrator_record(const tt_orchestrator *orche
  * `initial_loss` as in tt_orchestrator_options; tt_orchestrator_create does the same. */
 TT_API tt_status tt_gates_validate(const tt_config *config, double initial_loss);
 
-/* One gate as it stands. The loss and gradient gates are always armed: their measurement must be
- * there. The update gate is armed by the first published step that reports it. */
+/* Every gate that there is, whether armed or not: for `trimtab gate list` and the documentation. */
+typedef struct tt_gate_description {
+    const char *name;
+    const char *watches;  /* "mean cross-entropy of the step" */
+    const char *trips_on; /* "not finite, below gates.loss.min or above gates.loss.max" */
+    const char *arming;   /* "always", "once 128 steps were accepted" */
+    const char *keys;     /* "gates.loss.min, gates.loss.max" */
+    bool hard;            /* judged before anything is published, on one step alone */
+} tt_gate_description;
+/* NULL beyond the last. */
+TT_API const tt_gate_description *tt_gate_list(size_t index);
+
+/* One gate as it stands. */
 typedef struct tt_gate_info {
     const char *name;
     bool armed;
@@ -304,11 +393,36 @@ TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, si
 /* Totals of this process: a resumed run counts anew (the journal has the whole history). */
 typedef struct tt_run_totals {
     int64_t published, trips, retries, rollbacks, skips, checkpoints, checkpoint_failures;
+    int64_t warnings, searches, replayed_steps, breakers_opened, trials, commits;
     double policy_seconds, step_seconds;
+    double search_seconds, trial_seconds; /* in replays and shadow steps */
 } tt_run_totals;
 TT_API tt_run_totals tt_orchestrator_totals(const tt_orchestrator *orchestrator);
 
-/* ---- 6. files of a run --------------------------------------------------------------------
+/* ---- 6. optimizations as they stand ------------------------------------------------------- */
+
+typedef enum tt_breaker_state {
+    TT_BREAKER_CLOSED,
+    TT_BREAKER_OPEN,
+    TT_BREAKER_HALF_OPEN
+} tt_breaker_state;
+
+typedef struct tt_optimization_info {
+    const char *name;
+    tt_tier tier;
+    bool on; /* a key differs from its baseline in the configuration in force */
+    tt_breaker_state breaker;
+    int64_t closed_at_the_earliest; /* step of the next probe, while open */
+    int64_t trips;                  /* that it was convicted or suspected of */
+    const char *trial;              /* "" or the running trial's kind: "trial", "probe" */
+} tt_optimization_info;
+
+TT_API size_t tt_orchestrator_optimization_count(const tt_orchestrator *orchestrator);
+/* One without a name for an index beyond the count. */
+TT_API tt_optimization_info tt_orchestrator_optimization(const tt_orchestrator *orchestrator,
+                                                         size_t index);
+
+/* ---- 7. files of a run --------------------------------------------------------------------
  *
  *   lock              held by the owner (its process id inside)
  *   metrics.jsonl     a line per attempted step and per event; lines of a lower attempt are

@@ -1,0 +1,256 @@
+/* The search for a culprit, carried out: the replays that it asks for are run from the slots and
+ * the checkpoint that are there, in the scratch slot. */
+#include "internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A checkpoint that is further back than this leaves no room for more than a few replays. */
+enum { MAX_STEPS_BACK = 16 };
+
+/* The states that replays can begin from, youngest first. */
+typedef struct states {
+    int slot[TT_CULPRIT_MAX_DEPTHS]; /* -1: the checkpoint */
+    int64_t step[TT_CULPRIT_MAX_DEPTHS];
+    int count;
+    char checkpoint[TT_PATH_BYTES];
+} states;
+
+static void add_slots(const tt_orchestrator *o, states *out)
+{
+    bool usable[TT_MAX_SLOTS];
+    for (int i = 0; i < o->slots.count; i++) {
+        const tt_slot *slot = &o->slots.slot[i];
+        usable[i] =
+            slot->valid && slot->step <= o->plan.step && !(o->dirty && i == o->plan.read_slot);
+    }
+    while (out->count < TT_CULPRIT_MAX_DEPTHS) {
+        int youngest = -1;
+        for (int i = 0; i < o->slots.count; i++) {
+            if (usable[i] &&
+                (youngest < 0 || o->slots.slot[i].step > o->slots.slot[youngest].step)) {
+                youngest = i;
+            }
+        }
+        if (youngest < 0) {
+            return;
+        }
+        usable[youngest] = false;
+        int64_t step = o->slots.slot[youngest].step;
+        if (out->count > 0 && out->step[out->count - 1] == step) {
+            continue;
+        }
+        out->slot[out->count] = youngest;
+        out->step[out->count++] = step;
+    }
+}
+
+static void add_checkpoint(const tt_orchestrator *o, states *out)
+{
+    int64_t bound = out->count ? out->step[out->count - 1] - 1 : o->plan.step;
+    int64_t step;
+    if (out->count < TT_CULPRIT_MAX_DEPTHS &&
+        tt_checkpoint_at_most(o, bound, out->checkpoint, &step) &&
+        o->plan.step - step < MAX_STEPS_BACK) {
+        out->slot[out->count] = -1;
+        out->step[out->count++] = step;
+    }
+}
+
+/* Reverse precedence is the search's to know; here only who is on. */
+static void add_suspects(const tt_orchestrator *o, tt_search_setup *setup)
+{
+    uint32_t on = tt_configured_on(o, o->config);
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        if (on >> i & 1) {
+            setup->suspects[setup->suspect_count++] =
+                (tt_suspect){.optimization = (int)i,
+                             .tier = o->optimizations[i].tier,
+                             .acts_on_state = o->optimizations[i].acts_on_state};
+        }
+    }
+}
+
+typedef struct run {
+    tt_orchestrator *o;
+    const states *states;
+    const tt_gate_decision *tripped;
+    const tt_measurements *live; /* of the attempt that is looked into */
+    bool after_update;
+} run;
+
+static bool same_double(double a, double b)
+{
+    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
+
+static void judge_last(const run *r, const tt_gate_state *gates, const tt_gate_targets *targets,
+                       const tt_measurements *measured, tt_search_outcome *outcome)
+{
+    tt_gate_phase phase = r->after_update ? TT_GATES_ALL : TT_GATES_BEFORE_UPDATE;
+    tt_gate_decision decision =
+        tt_gates_judge(&r->o->limits, gates, targets, phase, measured, NULL);
+    outcome->cured = decision.verdict != TT_TRIP &&
+                     tt_gate_passes_well(&r->o->limits, gates, targets, r->tripped, measured);
+    outcome->same_bits =
+        same_double(measured->values[TT_METRIC_LOSS], r->live->values[TT_METRIC_LOSS]) &&
+        same_double(measured->values[TT_METRIC_GRADIENT_NORM],
+                    r->live->values[TT_METRIC_GRADIENT_NORM]);
+}
+
+/* From the state up to the step that tripped. */
+static tt_status go(const run *r, const tt_search_replay *asked, const tt_config *config,
+                    tt_search_outcome *outcome)
+{
+    tt_orchestrator *o = r->o;
+    int slot = r->states->slot[asked->depth];
+    tt_slot state;
+    tt_status status = TT_OK;
+    if (slot < 0) {
+        slot = o->host.scratch_slot;
+        status = tt_checkpoint_peek(o, r->states->checkpoint, slot, &state);
+    } else {
+        state = o->slots.slot[slot];
+    }
+    tt_gate_targets targets = o->targets;
+    tt_arm_targets(o, config, &targets);
+    while (!status) {
+        bool last = state.step == o->plan.step;
+        tt_replay replay = {
+            .size = sizeof replay,
+            .step = state.step,
+            .position = tt_planned_position(o, state.step, state.position),
+            .read_slot = slot,
+            .write_slot = last && !r->after_update ? -1 : o->host.scratch_slot,
+            .learning_rate_scale = asked->rate_scale,
+            .config = config,
+        };
+        if (last) {
+            replay.position = o->plan.position + (asked->next_batch ? o->batch_sequences : 0);
+        }
+        tt_measurements measured;
+        double seconds = 0;
+        status = tt_replay_step(o, &replay, &measured, &seconds);
+        o->totals.search_seconds += seconds;
+        o->totals.replayed_steps++;
+        if (status) {
+            break;
+        }
+        if (last) {
+            judge_last(r, &state.gates, &targets, &measured, outcome);
+            break;
+        }
+        if (tt_gates_judge(&o->limits, &state.gates, &targets, TT_GATES_ALL, &measured, NULL)
+                .verdict == TT_TRIP) {
+            *outcome = (tt_search_outcome){.cured = false};
+            break;
+        }
+        tt_gates_accept(&state.gates, &targets, &measured);
+        state.step++;
+        state.position = replay.position + o->batch_sequences;
+        slot = o->host.scratch_slot;
+    }
+    return status;
+}
+
+static tt_status replay(const run *r, const tt_search_replay *asked, tt_search_outcome *outcome)
+{
+    tt_config *off = NULL;
+    tt_status status = tt_configure_off(r->o, r->o->config, asked->off, &off);
+    if (!status) {
+        status = go(r, asked, off ? off : r->o->config, outcome);
+    }
+    tt_config_destroy(off);
+    return status;
+}
+
+/* "int8 moments and tile" */
+static void name_guilty(const tt_orchestrator *o, uint32_t mask, char *out, size_t room)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < o->optimization_count && used < room; i++) {
+        if (mask >> i & 1) {
+            int added = snprintf(out + used, room - used, "%s%s", used ? " and " : "",
+                                 o->optimizations[i].name);
+            used += added > 0 ? (size_t)added : 0;
+        }
+    }
+}
+
+static void describe(tt_orchestrator *o, const tt_search *search)
+{
+    char names[160];
+    name_guilty(o, search->guilty, names, sizeof names);
+    static const char *const forms[] = {
+        [TT_SEARCH_TRANSIENT] = "the step passes when replayed unchanged: transient",
+        [TT_SEARCH_NONDETERMINISM] =
+            "the same step gives other bits each time: look for a race or failing hardware",
+        [TT_SEARCH_SINGLE] = "the culprit is",
+        [TT_SEARCH_EITHER] = "harmful together, though either alone is not:",
+        [TT_SEARCH_JOINT] = "each harmful by itself:",
+        [TT_SEARCH_BATCH] = "the batch is the cause: the step passes with the next one",
+        [TT_SEARCH_RATE] = "a tenth of the learning rate passes: the rate is too high",
+        [TT_SEARCH_UNRESOLVED] = "no single change cures it",
+    };
+    snprintf(o->verdict, sizeof o->verdict, "%s%s%s",
+             search->verdict > TT_SEARCH_RUNNING ? forms[search->verdict] : "", names[0] ? " " : "",
+             names);
+}
+
+static tt_status journal(tt_orchestrator *o, const tt_search *search, const states *known)
+{
+    json_t *guilty = json_array();
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        if (search->guilty >> i & 1) {
+            json_array_append_new(guilty, json_string(o->optimizations[i].name));
+        }
+    }
+    int64_t from = known->count ? known->step[search->cured_depth] : o->plan.step;
+    return tt_journal_write(
+        o, json_pack("{s:s, s:i, s:I, s:s, s:o, s:s, s:I, s:i, s:i}", "kind", "search", "attempt",
+                     o->attempt, "step", (json_int_t)o->plan.step, "verdict",
+                     tt_search_verdict_name(search->verdict), "guilty", guilty, "says", o->verdict,
+                     "clean_from_step", (json_int_t)from, "replays", search->replays,
+                     "replayed_steps", search->replayed));
+}
+
+tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
+                            const tt_gate_decision *tripped, tt_search *search, int *cured_slot)
+{
+    states known = {.count = 0};
+    add_slots(o, &known);
+    add_checkpoint(o, &known);
+    tt_search_setup setup = {.depth_count = known.count,
+                             .gate_after_update = tt_gate_is_after_update(&o->targets, tripped)};
+    for (int i = 0; i < known.count; i++) {
+        setup.steps[i] = (int)(o->plan.step - known.step[i] + 1);
+    }
+    add_suspects(o, &setup);
+    run r = {.o = o,
+             .states = &known,
+             .tripped = tripped,
+             .live = measured,
+             .after_update = setup.gate_after_update};
+    tt_search_replay asked;
+    tt_status status = TT_OK;
+    o->totals.searches++;
+    tt_search_begin(search, &setup);
+    while (!status && tt_search_next(search, &asked)) {
+        tt_search_outcome outcome = {.cured = false};
+        status = replay(&r, &asked, &outcome);
+        tt_search_report(search, &outcome);
+    }
+    if (o->host.slot_release) {
+        o->host.slot_release(o->host.user, o->host.scratch_slot);
+    }
+    if (status) {
+        return status;
+    }
+    describe(o, search);
+    *cured_slot = known.count ? known.slot[search->cured_depth] : -1;
+    tt_log(o->log, TT_LOG_WARN, "step %lld: %s (%d replays)", (long long)o->plan.step, o->verdict,
+           search->replays);
+    return journal(o, search, &known);
+}
