@@ -211,10 +211,12 @@ static void a_warm_step_allocates_nothing(void **state)
     (void)state;
     bench b;
     tt_kv_store *store;
+    tt_compressor *compressor;
     float logits[17];
     bench_open(&b, small_dims, 2, 9, TT_F32);
     fill_params(&b, 3);
     assert_ok(tt_kv_store_create(b.context, 2, 9, 12, &store));
+    assert_ok(tt_compressor_create(b.context, &compressor));
     whole_step(&b, 2);
     assert_ok(tt_model_decode(b.model, b.slots[0].params, store, b.tokens, 4, logits));
     allocations = 0;
@@ -223,10 +225,16 @@ static void a_warm_step_allocates_nothing(void **state)
     assert_int_equal(allocations, 0L);
     assert_ok(tt_model_decode(b.model, b.slots[0].params, store, b.tokens, 4, logits));
     assert_int_equal(allocations, 0L);
+    for (int codec = TT_CODEC_INT8; codec >= TT_CODEC_F32; codec--) {
+        assert_ok(tt_model_set_activation_codec(b.model, compressor, (tt_codec)codec, 64));
+        whole_step(&b, 2);
+        assert_int_equal(allocations, 0L);
+    }
     assert_int_equal(tt_tensor_bytes_used(b.context), tensor_bytes);
     void *volatile counted = malloc(1); /* the counter counts */
     free(counted);
     assert_int_equal(allocations, 1);
+    tt_compressor_destroy(compressor);
     tt_kv_store_destroy(store);
     bench_close(&b);
 }
