@@ -24,7 +24,7 @@ typedef struct tt_watch_rule {
 } tt_watch_rule;
 
 /* docs/gates.md has the measurements behind these. */
-#define TT_WATCH_FLOOR_LOSS 0.02
+#define TT_WATCH_FLOOR_LOSS 0.05
 #define TT_WATCH_FLOOR_NORM 0.28
 
 /* Armed once the window is full. */

@@ -1,32 +1,11 @@
-/* The gates: every limit from both sides. */
-#include "unit.h"
+/* The gates on one step's numbers: every limit from both sides. */
+#include "gates_unit.h"
 
-#include "gates.h"
+static const tt_gate_targets none; /* no codec is on */
 
-#include <math.h>
-#include <string.h>
-
-static tt_gate_limits defaults(void)
-{
-    return (tt_gate_limits){.loss_min = TT_LOSS_MIN, .gradient_min = TT_GRADIENT_MIN};
-}
-
-/* A run that is under way: start-up and warm-up are over. */
-static tt_gate_state under_way(void)
-{
-    return (tt_gate_state){.accepted = 1000, .loss_settled = true};
-}
-
-static tt_measurements healthy(void)
-{
-    tt_measurements measured;
-    tt_measurements_init(&measured);
-    tt_measurements_set(&measured, TT_METRIC_LOSS, 2);
-    tt_measurements_set(&measured, TT_METRIC_GRADIENT_NORM, 1);
-    tt_measurements_set(&measured, TT_METRIC_GRADIENT_NONFINITE, 0);
-    tt_measurements_set(&measured, TT_METRIC_UPDATE_NONFINITE, 0);
-    return measured;
-}
+static const tt_gate interval_gates[] = {TT_GATE_LOSS, TT_GATE_GRADIENT_FINITE,
+                                         TT_GATE_GRADIENT_NORM, TT_GATE_UPDATE_FINITE};
+enum { INTERVAL_GATES = sizeof interval_gates / sizeof *interval_gates };
 
 static const tt_metric metric_of[TT_GATE_COUNT] = {
     [TT_GATE_LOSS] = TT_METRIC_LOSS,
@@ -35,13 +14,24 @@ static const tt_metric metric_of[TT_GATE_COUNT] = {
     [TT_GATE_UPDATE_FINITE] = TT_METRIC_UPDATE_NONFINITE,
 };
 
+/* Start-up and warm-up are over; the windows are empty, so that nothing is a spike. */
+static tt_gate_state under_way(void)
+{
+    return (tt_gate_state){.accepted = 1000, .loss_settled = true};
+}
+
+static tt_gate_decision judge_all(const tt_gate_limits *limits, const tt_gate_state *state,
+                                  const tt_measurements *measured)
+{
+    return tt_gates_judge(limits, state, &none, TT_GATES_ALL, measured, NULL);
+}
+
 static tt_gate_decision judge(const tt_gate_limits *limits, const tt_gate_state *state,
                               tt_metric metric, double value)
 {
     tt_measurements measured = healthy();
-    tt_gate_counts counts = {0};
     tt_measurements_set(&measured, metric, value);
-    return tt_gates_judge(limits, state, TT_GATE_UPDATE_FINITE, &measured, &counts);
+    return judge_all(limits, state, &measured);
 }
 
 static void expect(const tt_gate_limits *limits, const tt_gate_state *state, tt_metric metric,
@@ -58,9 +48,10 @@ static void expect(const tt_gate_limits *limits, const tt_gate_state *state, tt_
         assert_string_equal(decision.gate, "");
         return;
     }
-    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
-        if (metric_of[gate] == metric) {
-            assert_string_equal(decision.gate, tt_gate_name(gate));
+    assert_string_equal(decision.target, "");
+    for (int i = 0; i < INTERVAL_GATES; i++) {
+        if (metric_of[interval_gates[i]] == metric) {
+            assert_string_equal(decision.gate, tt_gate_name(interval_gates[i]));
         }
     }
     assert_true(decision.observed == value || (isnan(decision.observed) && isnan(value)));
@@ -106,11 +97,11 @@ static void around_every_limit(void **state)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         expect(&limits, &run, table[i].metric, table[i].value, table[i].passes);
     }
-    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
-        expect(&limits, &run, metric_of[gate], NAN, false);
-        expect(&limits, &run, metric_of[gate], -NAN, false);
-        expect(&limits, &run, metric_of[gate], INFINITY, false);
-        expect(&limits, &run, metric_of[gate], -INFINITY, false);
+    for (int i = 0; i < INTERVAL_GATES; i++) {
+        expect(&limits, &run, metric_of[interval_gates[i]], NAN, false);
+        expect(&limits, &run, metric_of[interval_gates[i]], -NAN, false);
+        expect(&limits, &run, metric_of[interval_gates[i]], INFINITY, false);
+        expect(&limits, &run, metric_of[interval_gates[i]], -INFINITY, false);
     }
     /* Recorded, but no gate looks at them. */
     expect(&limits, &run, TT_METRIC_UPDATE_NORM, NAN, true);
@@ -136,14 +127,13 @@ static void missing_trips(void **state)
 {
     (void)state;
     const tt_gate_limits limits = defaults();
-    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+    for (int i = 0; i < INTERVAL_GATES; i++) {
+        tt_gate gate = interval_gates[i];
         tt_gate_state run = under_way();
         tt_measurements measured = healthy();
-        tt_gate_counts counts = {0};
         run.update_armed = true;
         measured.present[metric_of[gate]] = false; /* the stale value says nothing */
-        tt_gate_decision decision =
-            tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &measured, &counts);
+        tt_gate_decision decision = judge_all(&limits, &run, &measured);
         assert_int_equal(decision.verdict, TT_TRIP);
         assert_true(decision.missing);
         assert_true(isnan(decision.observed));
@@ -156,26 +146,28 @@ static void update_gate_arms_itself(void **state)
     (void)state;
     const tt_gate_limits limits = defaults();
     tt_gate_state run = under_way();
-    tt_gate_counts counts = {0};
     tt_measurements with = healthy();
     tt_measurements without = healthy();
     without.present[TT_METRIC_UPDATE_NONFINITE] = false;
-    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
-        assert_int_equal(tt_gate_armed(&run, gate), gate != TT_GATE_UPDATE_FINITE);
-    }
+    assert_false(tt_gate_armed(&run, &none, TT_GATE_UPDATE_FINITE));
+    assert_true(tt_gate_armed(&run, &none, TT_GATE_LOSS));
+    assert_true(tt_gate_armed(&run, &none, TT_GATE_GRADIENT_FINITE));
+    assert_true(tt_gate_armed(&run, &none, TT_GATE_GRADIENT_NORM));
     /* Not armed: it need not be there, but what is there is looked at. */
-    assert_int_equal(
-        tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &without, &counts).verdict, TT_PASS);
+    assert_int_equal(judge_all(&limits, &run, &without).verdict, TT_PASS);
     expect(&limits, &run, TT_METRIC_UPDATE_NONFINITE, 1, false);
-    tt_gates_accept(&run, &without);
-    assert_false(tt_gate_armed(&run, TT_GATE_UPDATE_FINITE));
-    tt_gates_accept(&run, &with);
-    assert_true(tt_gate_armed(&run, TT_GATE_UPDATE_FINITE));
-    assert_int_equal(tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &with, &counts).verdict,
-                     TT_PASS);
-    assert_true(tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &without, &counts).missing);
-    tt_gates_accept(&run, &without); /* nothing disarms it */
-    assert_true(tt_gate_armed(&run, TT_GATE_UPDATE_FINITE));
+    tt_gates_accept(&run, &none, &without);
+    assert_false(tt_gate_armed(&run, &none, TT_GATE_UPDATE_FINITE));
+    tt_gates_accept(&run, &none, &with);
+    assert_true(tt_gate_armed(&run, &none, TT_GATE_UPDATE_FINITE));
+    assert_int_equal(judge_all(&limits, &run, &with).verdict, TT_PASS);
+    assert_true(judge_all(&limits, &run, &without).missing);
+    tt_gates_accept(&run, &none, &without); /* nothing disarms it */
+    assert_true(tt_gate_armed(&run, &none, TT_GATE_UPDATE_FINITE));
+    /* Before the update there is nothing to look at. */
+    assert_int_equal(
+        tt_gates_judge(&limits, &run, &none, TT_GATES_BEFORE_UPDATE, &without, NULL).verdict,
+        TT_PASS);
 }
 
 static double loss_limit(const tt_gate_limits *limits, const tt_gate_state *state,
@@ -195,7 +187,7 @@ static void accept_losses(tt_gate_state *state, double loss, int times)
     tt_measurements measured = healthy();
     tt_measurements_set(&measured, TT_METRIC_LOSS, loss);
     for (int i = 0; i < times; i++) {
-        tt_gates_accept(state, &measured);
+        tt_gates_accept(state, &none, &measured);
     }
 }
 
@@ -298,6 +290,16 @@ static void user_limits_are_literal(void **state)
     expect(&limits, &fresh, TT_METRIC_GRADIENT_NORM, 0, true);
 }
 
+/* `key`: of the limit that cannot hold; NULL: they hold. */
+static void expect_limits(const tt_gate_limits *limits, const char *key)
+{
+    tt_error_clear();
+    assert_int_equal(tt_gate_limits_check(limits), key ? TT_ECONFIG : TT_OK);
+    if (key && !strstr(tt_error_message(), key)) {
+        fail_msg("no %s in: %s", key, tt_error_message());
+    }
+}
+
 static void limits_that_cannot_hold(void **state)
 {
     (void)state;
@@ -317,7 +319,7 @@ static void limits_that_cannot_hold(void **state)
         {{.loss_max_set = true, .loss_max = 2, .loss_min = 3}, "gates.loss.max"},
         {{.loss_min = 10}, "gates.loss.min"}, /* against the default maximum */
         {{.loss_min = 12, .initial_loss = 11.5}, "gates.loss.min"},
-        {{.loss_min = 6, .initial_loss = 5.5}, "gates.loss.min"}, /* step 1 could not pass */
+        {{.loss_min = 6, .initial_loss = 5.5}, "gates.loss.min"}, /* step 1 cannot pass */
         {{.loss_min = 5.5, .initial_loss = 5.5}, NULL},
         {{.gradient_max_set = true, .gradient_max = 0}, "gates.grad_norm.max"},
         {{.gradient_max_set = true, .gradient_max = 1, .gradient_min = 1}, "gates.grad_norm.max"},
@@ -325,11 +327,38 @@ static void limits_that_cannot_hold(void **state)
         {{.gradient_min = 20}, "gates.grad_norm.min"}, /* holds in warm-up only */
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        tt_error_clear();
-        tt_status status = tt_gate_limits_check(&table[i].limits);
-        assert_int_equal(status, table[i].key ? TT_ECONFIG : TT_OK);
-        if (table[i].key && !strstr(tt_error_message(), table[i].key)) {
-            fail_msg("row %zu: no %s in: %s", i, table[i].key, tt_error_message());
+        tt_gate_limits limits = defaults();
+        limits.loss_min = table[i].limits.loss_min;
+        limits.loss_max = table[i].limits.loss_max;
+        limits.loss_max_set = table[i].limits.loss_max_set;
+        limits.gradient_min = table[i].limits.gradient_min;
+        limits.gradient_max = table[i].limits.gradient_max;
+        limits.gradient_max_set = table[i].limits.gradient_max_set;
+        limits.initial_loss = table[i].limits.initial_loss;
+        expect_limits(&limits, table[i].key);
+    }
+}
+
+/* No share, score or sum is below 0. */
+static void limits_of_zero_cannot_hold(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"gates.reconstruction.max", "gates.update_error.max",
+                                       "gates.spike.max", "gates.drift.max"};
+    static const double bad[] = {0, -0.0, -1, NAN, -INFINITY};
+    static const double good[] = {5e-324, 1, 1e300};
+    for (size_t key = 0; key < 4; key++) {
+        tt_gate_limits limits = defaults();
+        double *const fields[] = {&limits.reconstruction_max, &limits.update_error_max,
+                                  &limits.spike_max, &limits.drift_max};
+        limits.initial_loss = key % 2 ? 5.5 : 0;
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            *fields[key] = bad[i];
+            expect_limits(&limits, keys[key]);
+        }
+        for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+            *fields[key] = good[i];
+            expect_limits(&limits, NULL);
         }
     }
 }
@@ -346,47 +375,103 @@ static void order_and_counts(void **state)
     }
     /* Everything is wrong: the first gate in order names the decision, the rest are not asked. */
     static const double good[TT_GATE_COUNT] = {[TT_GATE_LOSS] = 2, [TT_GATE_GRADIENT_NORM] = 1};
-    tt_gate_counts counts = {0};
-    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+    for (int i = 0; i < INTERVAL_GATES; i++) {
+        tt_gate_counts counts = {0};
         tt_gate_decision decision =
-            tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &measured, &counts);
-        assert_string_equal(decision.gate, tt_gate_name(gate));
-        assert_int_equal(counts.trips[gate], 1);
-        assert_int_equal(counts.evaluations[gate], 1);
-        for (tt_gate later = gate + 1; later < TT_GATE_COUNT; later++) {
-            assert_int_equal(counts.evaluations[later], 0);
+            tt_gates_judge(&limits, &run, &none, TT_GATES_ALL, &measured, &counts);
+        assert_string_equal(decision.gate, tt_gate_name(interval_gates[i]));
+        for (int j = 0; j < INTERVAL_GATES; j++) {
+            assert_int_equal(counts.trips[interval_gates[j]], j == i);
+            assert_int_equal(counts.evaluations[interval_gates[j]], j <= i);
         }
-        /* Judged only as far as asked. */
-        for (tt_gate last = 0; last < TT_GATE_COUNT; last++) {
-            tt_gate_counts other = {0};
-            decision = tt_gates_judge(&limits, &run, last, &measured, &other);
-            assert_int_equal(decision.verdict, last < gate ? TT_PASS : TT_TRIP);
-        }
-        tt_measurements_set(&measured, metric_of[gate], good[gate]);
-        for (tt_gate earlier = 0; earlier <= gate; earlier++) {
-            counts.evaluations[earlier] = 0;
-        }
+        decision = tt_gates_judge(&limits, &run, &none, TT_GATES_BEFORE_UPDATE, &measured, NULL);
+        bool written = interval_gates[i] == TT_GATE_UPDATE_FINITE;
+        assert_int_equal(decision.verdict, written ? TT_PASS : TT_TRIP);
+        tt_measurements_set(&measured, metric_of[interval_gates[i]], good[interval_gates[i]]);
     }
-    assert_int_equal(
-        tt_gates_judge(&limits, &run, TT_GATE_UPDATE_FINITE, &measured, &counts).verdict, TT_PASS);
+    tt_gate_counts counts = {0};
+    assert_int_equal(tt_gates_judge(&limits, &run, &none, TT_GATES_ALL, &measured, &counts).verdict,
+                     TT_PASS);
+    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+        bool asked = false; /* spike, drift and error gates are not armed */
+        for (int i = 0; i < INTERVAL_GATES; i++) {
+            asked = asked || interval_gates[i] == gate;
+        }
+        assert_int_equal(counts.evaluations[gate], asked);
+        assert_int_equal(counts.trips[gate], 0);
+    }
+}
+
+static void cured_means_room_to_spare(void **state)
+{
+    (void)state;
+    tt_gate_limits limits = defaults();
+    const tt_gate_state run = under_way();
+    static const struct {
+        tt_gate gate;
+        double value;
+        bool well;
+    } table[] = {
+        {TT_GATE_LOSS, 9.5, true},
+        {TT_GATE_LOSS, 0x1.3000000000001p+3, false},
+        {TT_GATE_LOSS, 9.9, false},
+        {TT_GATE_LOSS, 1.1e-8, true},
+        {TT_GATE_LOSS, 1.04e-8, false},
+        {TT_GATE_LOSS, NAN, false},
+        {TT_GATE_LOSS, INFINITY, false},
+        {TT_GATE_LOSS, -INFINITY, false},
+        {TT_GATE_GRADIENT_NORM, 9.5, true},
+        {TT_GATE_GRADIENT_NORM, 9.6, false},
+        {TT_GATE_GRADIENT_NORM, 1.04e-6, false},
+        {TT_GATE_GRADIENT_FINITE, 0, true},
+        {TT_GATE_GRADIENT_FINITE, 1, false},
+        {TT_GATE_UPDATE_FINITE, 0, true},
+        {TT_GATE_UPDATE_FINITE, NAN, false},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        tt_gate_decision tripped = {
+            .verdict = TT_TRIP, .gate = tt_gate_name(table[i].gate), .target = ""};
+        tt_measurements measured = healthy();
+        tt_measurements_set(&measured, metric_of[table[i].gate], table[i].value);
+        if (tt_gate_passes_well(&limits, &run, &none, &tripped, &measured) != table[i].well) {
+            fail_msg("row %zu", i);
+        }
+        measured.present[metric_of[table[i].gate]] = false;
+        assert_false(tt_gate_passes_well(&limits, &run, &none, &tripped, &measured));
+    }
+    /* What is not one of these gates is not cured by a step. */
+    tt_measurements measured = healthy();
+    tt_gate_decision overhead = {.verdict = TT_TRIP, .gate = "overhead", .target = ""};
+    assert_false(tt_gate_passes_well(&limits, &run, &none, &overhead, &measured));
 }
 
 static void names_and_intervals(void **state)
 {
     (void)state;
-    static const char *const names[TT_GATE_COUNT] = {"loss", "gradient_finite", "gradient_norm",
-                                                     "update_finite"};
-    const tt_gate_limits limits = defaults();
+    static const struct {
+        const char *name;
+        double minimum, maximum;
+        bool hard;
+    } table[TT_GATE_COUNT] = {
+        {"loss", 1e-8, 10, true},          {"gradient_finite", 0, 0, true},
+        {"gradient_norm", 1e-6, 10, true}, {"reconstruction", 0, 0.05, true},
+        {"spike_loss", 0, 8, false},       {"spike_norm", 0, 8, false},
+        {"drift_loss", 0, 30, false},      {"drift_norm", 0, 30, false},
+        {"update_finite", 0, 0, true},     {"update_error", 0, 0.06, true},
+    };
+    tt_gate_limits limits = defaults();
+    limits.update_error_max = 0.06;
     const tt_gate_state run = under_way();
     for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
         double minimum = -1;
         double maximum = -1;
         const char *reason = NULL;
-        assert_string_equal(tt_gate_name(gate), names[gate]);
+        assert_string_equal(tt_gate_name(gate), table[gate].name);
         tt_gate_interval(&limits, &run, gate, &minimum, &maximum, &reason);
-        assert_non_null(reason);
-        assert_true(maximum == (gate % 2 ? 0 : 10));
-        assert_true(minimum >= 0 && minimum < 1e-5);
+        assert_true(strlen(reason) > 0);
+        assert_true(minimum == table[gate].minimum);
+        assert_true(maximum == table[gate].maximum);
+        assert_int_equal(tt_gate_list((size_t)gate)->hard, table[gate].hard);
     }
     /* No such gate: nothing but zero is in its interval. */
     for (int gate = TT_GATE_COUNT; gate < TT_GATE_COUNT + 2; gate++) {
@@ -398,10 +483,30 @@ static void names_and_intervals(void **state)
     }
 }
 
-static void described(const tt_gate_decision *decision, const char *text)
+static void every_gate_is_listed(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    for (const tt_gate_description *gate; (gate = tt_gate_list(count)); count++) {
+        assert_true(strlen(gate->name) > 0);
+        assert_true(strlen(gate->watches) > 0);
+        assert_true(strlen(gate->trips_on) > 0);
+        assert_true(strlen(gate->arming) > 0);
+        assert_non_null(gate->keys);
+        for (size_t i = 0; i < count; i++) {
+            assert_string_not_equal(gate->name, tt_gate_list(i)->name);
+        }
+    }
+    assert_int_equal(count, TT_GATE_COUNT + 1);
+    assert_string_equal(tt_gate_list(TT_GATE_COUNT)->name, "overhead");
+    assert_false(tt_gate_list(TT_GATE_COUNT)->hard);
+    assert_null(tt_gate_list(SIZE_MAX));
+}
+
+static void described(tt_gate_decision decision, const char *text)
 {
     char out[256];
-    assert_ptr_equal(tt_gate_describe(decision, out), out);
+    assert_ptr_equal(tt_gate_describe(&decision, out), out);
     assert_string_equal(out, text);
 }
 
@@ -410,34 +515,70 @@ static void descriptions(void **state)
     (void)state;
     const tt_gate_limits limits = defaults();
     const tt_gate_state run = under_way();
-    tt_gate_decision decision = judge(&limits, &run, TT_METRIC_LOSS, 2);
-    described(&decision, "all gates pass");
-    decision = judge(&limits, &run, TT_METRIC_LOSS, 10.5);
-    described(&decision, "loss 10.5 is above its limit 10");
-    decision = judge(&limits, &run, TT_METRIC_LOSS, 1e-9);
-    described(&decision, "loss 1e-09 is below its limit 1e-08");
-    decision = judge(&limits, &run, TT_METRIC_LOSS, NAN);
-    described(&decision, "loss is NaN");
-    decision = judge(&limits, &run, TT_METRIC_GRADIENT_NORM, INFINITY);
-    described(&decision, "gradient_norm is infinite");
-    decision = judge(&limits, &run, TT_METRIC_GRADIENT_NONFINITE, 12);
-    described(&decision, "gradient_finite: 12 elements are NaN or infinite");
-    decision = judge(&limits, &run, TT_METRIC_GRADIENT_NONFINITE, -12);
-    described(&decision, "gradient_finite -12 is below its limit 0");
+    described(judge(&limits, &run, TT_METRIC_LOSS, 2), "all gates pass");
+    described(judge(&limits, &run, TT_METRIC_LOSS, 10.5), "loss 10.5 is above its limit 10");
+    described(judge(&limits, &run, TT_METRIC_LOSS, 1e-9), "loss 1e-09 is below its limit 1e-08");
+    described(judge(&limits, &run, TT_METRIC_LOSS, NAN), "loss is NaN");
+    described(judge(&limits, &run, TT_METRIC_GRADIENT_NORM, INFINITY), "gradient_norm is infinite");
+    described(judge(&limits, &run, TT_METRIC_GRADIENT_NONFINITE, 12),
+              "gradient_finite: 12 elements are NaN or infinite");
+    described(judge(&limits, &run, TT_METRIC_UPDATE_NONFINITE, 1),
+              "update_finite: 1 elements are NaN or infinite");
+    described(judge(&limits, &run, TT_METRIC_GRADIENT_NONFINITE, -12),
+              "gradient_finite -12 is below its limit 0");
+    tt_gate_decision decision = {.verdict = TT_TRIP, .gate = "update_finite", .missing = true};
+    described(decision, "update_finite was not measured");
+    decision = (tt_gate_decision){.verdict = TT_TRIP,
+                                  .gate = "reconstruction",
+                                  .target = "activations",
+                                  .observed = 0.05,
+                                  .limit = 0.05};
+    described(decision, "reconstruction of activations 0.05 is at its limit 0.05");
+    decision.observed = 0.0625;
+    described(decision, "reconstruction of activations 0.0625 is above its limit 0.05");
+    decision.missing = true;
+    described(decision, "reconstruction of activations was not measured");
     decision = (tt_gate_decision){
-        .verdict = TT_TRIP, .gate = "update_finite", .missing = true, .observed = NAN};
-    described(&decision, "update_finite was not measured");
+        .verdict = TT_WARN, .gate = "drift_loss", .target = "", .observed = 16.25, .limit = 15};
+    described(decision, "drift_loss 16.25 is above 15, where it warns");
+    decision = (tt_gate_decision){
+        .verdict = TT_TRIP, .gate = "overhead", .target = "", .observed = 12.5, .limit = 10};
+    described(decision, "overhead 12.5 is above its limit 10");
+}
+
+/* However long a target's name is, the text ends where it should. */
+static void long_names_are_cut(void **state)
+{
+    (void)state;
+    char name[400];
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    char out[256];
+    tt_gate_decision decision = {
+        .verdict = TT_TRIP, .gate = "update_error", .target = name, .observed = 1, .limit = 0.05};
+    assert_true(strlen(tt_gate_describe(&decision, out)) < sizeof out);
+    assert_non_null(strstr(out, "is above its limit 0.05"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(around_every_limit),      cmocka_unit_test(decisions_say_what_was_wrong),
-        cmocka_unit_test(missing_trips),           cmocka_unit_test(update_gate_arms_itself),
-        cmocka_unit_test(start_up_of_the_loss),    cmocka_unit_test(start_up_waits_for_the_average),
-        cmocka_unit_test(warm_up_of_the_gradient), cmocka_unit_test(user_limits_are_literal),
-        cmocka_unit_test(limits_that_cannot_hold), cmocka_unit_test(order_and_counts),
-        cmocka_unit_test(names_and_intervals),     cmocka_unit_test(descriptions),
+        cmocka_unit_test(around_every_limit),
+        cmocka_unit_test(decisions_say_what_was_wrong),
+        cmocka_unit_test(missing_trips),
+        cmocka_unit_test(update_gate_arms_itself),
+        cmocka_unit_test(start_up_of_the_loss),
+        cmocka_unit_test(start_up_waits_for_the_average),
+        cmocka_unit_test(warm_up_of_the_gradient),
+        cmocka_unit_test(user_limits_are_literal),
+        cmocka_unit_test(limits_that_cannot_hold),
+        cmocka_unit_test(limits_of_zero_cannot_hold),
+        cmocka_unit_test(order_and_counts),
+        cmocka_unit_test(cured_means_room_to_spare),
+        cmocka_unit_test(names_and_intervals),
+        cmocka_unit_test(every_gate_is_listed),
+        cmocka_unit_test(descriptions),
+        cmocka_unit_test(long_names_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
