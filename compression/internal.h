@@ -18,6 +18,9 @@
 /* Partial sums kept at a time; longer tensors go in rounds. */
 #define TT_CODEC_SUM_ROUND 1024
 
+/* Bytes of float output from which decode and adamw write past the caches (as kernels' adamw). */
+#define TT_CODEC_STREAM_BYTES ((size_t)8 << 20)
+
 /* What one pass over some elements found. */
 typedef struct tt_codec_partial {
     tt_codec_loss first, second, update; /* encode: the first; adamw: m, sqrt(v), u */

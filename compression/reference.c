@@ -107,7 +107,7 @@ static void step_range(const tt_adamw_encoded_args *g, const tt_codec_step *s, i
         v[i - begin] = g->v_next.codec == TT_CODEC_F32 ? v1 : sqrtf(v1);
         g->verdict->update_squares += change * change;
         g->verdict->nonfinite +=
-            (uint64_t)!isfinite(p1) + (uint64_t)!isfinite(m1) + (uint64_t)!isfinite(v1);
+            (uint64_t)!isfinite(p1) + (uint64_t)!isfinite(m1) + (uint64_t)!isfinite(sqrtf(v1));
     }
 }
 
@@ -129,7 +129,7 @@ void tt_adamw_encoded__reference(const tt_codec_exec *exec, const void *args)
             float v1 = v[i - begin], v2 = decode_one(&g->v_next, i);
             float r1 = squared ? sqrtf(v1) : v1, r2 = squared ? sqrtf(v2) : v2;
             measure(g->m_loss, m1, m2, false);
-            measure(g->v_loss, r1, r2, up);
+            measure(g->v_loss, r1, squared ? r1 : r2, up);
             measure(g->u_loss, update_of(&s, m1, r1), update_of(&s, m2, r2), false);
         }
     }
