@@ -2,7 +2,7 @@
 #include "unit.h"
 
 #include "jsonl.h"
-#include "meddle.h"
+#include "fault.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -62,8 +62,8 @@ static void appends(void **state)
 {
     scratch *s = *state;
     tt_jsonl file;
-    meddle m;
-    meddle_init(&m, MEDDLE_NONE, 0, 0);
+    tt_file_fault m;
+    tt_file_fault_init(&m, TT_FILE_FAULT_NONE, 0, 0);
     assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
     holds(s->path, "");
     assert_int_equal(add(&file, "{\"a\":1}"), TT_OK);
@@ -120,8 +120,8 @@ static void cut_far_from_the_end(void **state)
         text[3 + lengths[i]] = '\0';
         for (int short_reads = 0; short_reads < 2; short_reads++) {
             tt_jsonl file;
-            meddle m;
-            meddle_init(&m, short_reads ? MEDDLE_SHORT : MEDDLE_NONE, 0, 0);
+            tt_file_fault m;
+            tt_file_fault_init(&m, short_reads ? TT_FILE_FAULT_SHORT : TT_FILE_FAULT_NONE, 0, 0);
             put(s->path, text);
             assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
             assert_int_equal(add(&file, "1"), TT_OK);
@@ -135,14 +135,14 @@ static void failed_append_leaves_no_trace(void **state)
 {
     scratch *s = *state;
     static const struct {
-        meddle_how how;
+        tt_file_fault_how how;
         int64_t at; /* after the opening call */
         int error;
         tt_status status;
     } table[] = {
-        {MEDDLE_FAIL_ONCE, 0, ENOSPC, TT_ENOSPC}, {MEDDLE_FAIL_ONCE, 0, EIO, TT_EIO},
-        {MEDDLE_FAIL_ONCE, 1, EIO, TT_EIO},       {MEDDLE_FAIL_ONCE, 1, ENOSPC, TT_ENOSPC},
-        {MEDDLE_HALF, 0, ENOSPC, TT_ENOSPC},      {MEDDLE_HALF, 0, EDQUOT, TT_ENOSPC},
+        {TT_FILE_FAULT_FAIL_ONCE, 0, ENOSPC, TT_ENOSPC}, {TT_FILE_FAULT_FAIL_ONCE, 0, EIO, TT_EIO},
+        {TT_FILE_FAULT_FAIL_ONCE, 1, EIO, TT_EIO},       {TT_FILE_FAULT_FAIL_ONCE, 1, ENOSPC, TT_ENOSPC},
+        {TT_FILE_FAULT_HALF, 0, ENOSPC, TT_ENOSPC},      {TT_FILE_FAULT_HALF, 0, EDQUOT, TT_ENOSPC},
     };
     char longer[6001];
     memset(longer, 'y', sizeof longer - 1);
@@ -150,9 +150,9 @@ static void failed_append_leaves_no_trace(void **state)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         for (int large = 0; large < 2; large++) {
             tt_jsonl file;
-            meddle m;
+            tt_file_fault m;
             put(s->path, "{}\n");
-            meddle_init(&m, MEDDLE_NONE, 0, 0);
+            tt_file_fault_init(&m, TT_FILE_FAULT_NONE, 0, 0);
             assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
             m.how = table[i].how;
             m.error = table[i].error;
@@ -160,7 +160,7 @@ static void failed_append_leaves_no_trace(void **state)
             assert_int_equal(add(&file, large ? longer : "{\"b\":2}"), table[i].status);
             assert_non_null(strstr(tt_error_message(), s->path));
             holds(s->path, "{}\n");
-            m.how = MEDDLE_NONE;
+            m.how = TT_FILE_FAULT_NONE;
             assert_int_equal(add(&file, "3"), TT_OK);
             tt_jsonl_close(&file);
             holds(s->path, "{}\n3\n");
@@ -172,18 +172,18 @@ static void interrupted_and_short(void **state)
 {
     scratch *s = *state;
     tt_jsonl file;
-    meddle m;
+    tt_file_fault m;
     unlink(s->path);
     /* A signal is not a failure. */
     for (int at = 0; at < 2; at++) {
-        meddle_init(&m, MEDDLE_NONE, 0, 0);
+        tt_file_fault_init(&m, TT_FILE_FAULT_NONE, 0, 0);
         assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_OK);
-        m.how = MEDDLE_FAIL_ONCE;
+        m.how = TT_FILE_FAULT_FAIL_ONCE;
         m.error = EINTR;
         m.at = atomic_load(&m.calls) + at;
         assert_int_equal(add(&file, "12345"), TT_OK);
         assert_int_equal(atomic_load(&m.hits), 1);
-        m.how = MEDDLE_SHORT;
+        m.how = TT_FILE_FAULT_SHORT;
         assert_int_equal(add(&file, "67890"), TT_OK);
         tt_jsonl_close(&file);
     }
@@ -199,9 +199,9 @@ static void cannot_open(void **state)
     assert_int_equal(tt_jsonl_open(&file, tt_file_ops_posix(), elsewhere, false), TT_ENOTFOUND);
     tt_jsonl_close(&file);
     put(s->path, "{}\n{");
-    meddle m;
+    tt_file_fault m;
     for (int64_t at = 0; at < 2; at++) {
-        meddle_init(&m, MEDDLE_FAIL_ONCE, at, EIO);
+        tt_file_fault_init(&m, TT_FILE_FAULT_FAIL_ONCE, at, EIO);
         assert_int_equal(tt_jsonl_open(&file, &m.ops, s->path, false), TT_EIO);
         tt_jsonl_close(&file);
         holds(s->path, "{}\n{"); /* what cannot be read is not cut */

@@ -1,5 +1,5 @@
 /* A disk that fails at any one call, or from some call on. */
-#include "meddle.h"
+#include "fault.h"
 #include "toy.h"
 
 #include <errno.h>
@@ -33,7 +33,7 @@ typedef struct outcome {
     int warnings;
 } outcome;
 
-static outcome run_on(toy *job, meddle *disk, const char *const *settings)
+static outcome run_on(toy *job, tt_file_fault *disk, const char *const *settings)
 {
     outcome out = {.start = TT_EINTERNAL};
     job->files = &disk->ops;
@@ -68,22 +68,22 @@ static void goes_on(const toy *job, const char *const *settings)
 }
 
 static void every_call(void *const *state, const char *const *settings, const char *name,
-                       meddle_how how, int error, int stride)
+                       tt_file_fault_how how, int error, int stride)
 {
     char label[64];
     int64_t silent = 0;
     int64_t failed = 0;
     snprintf(label, sizeof label, "%s-clean", name);
     toy job;
-    meddle disk;
-    meddle_init(&disk, MEDDLE_NONE, 0, 0);
+    tt_file_fault disk;
+    tt_file_fault_init(&disk, TT_FILE_FAULT_NONE, 0, 0);
     toy_init(&job, toy_path(state, label));
     outcome clean = run_on(&job, &disk, settings);
     assert_ok(clean.start);
     assert_ok(clean.finish);
     for (int64_t at = 0; at < clean.calls; at += stride) {
         snprintf(label, sizeof label, "%s-%d", name, (int)at);
-        meddle_init(&disk, how, at, error);
+        tt_file_fault_init(&disk, how, at, error);
         toy_init(&job, toy_path(state, label));
         outcome out = run_on(&job, &disk, settings);
         assert_true(!out.start || is_of_the_disk(out.start));
@@ -106,26 +106,26 @@ static const char *const two_slots[] = {"checkpoint.every_steps=3", "snapshot.sl
 
 static void one_call_fails(void **state)
 {
-    every_call(state, in_place, "once-in-place", MEDDLE_FAIL_ONCE, EIO, 1);
-    every_call(state, two_slots, "once", MEDDLE_FAIL_ONCE, ENOSPC, 2);
+    every_call(state, in_place, "once-in-place", TT_FILE_FAULT_FAIL_ONCE, EIO, 1);
+    every_call(state, two_slots, "once", TT_FILE_FAULT_FAIL_ONCE, ENOSPC, 2);
 }
 
 static void full_from_some_call_on(void **state)
 {
-    every_call(state, in_place, "full-in-place", MEDDLE_FAIL_FROM, ENOSPC, 3);
-    every_call(state, two_slots, "full", MEDDLE_FAIL_FROM, ENOSPC, 5);
+    every_call(state, in_place, "full-in-place", TT_FILE_FAULT_FAIL_FROM, ENOSPC, 3);
+    every_call(state, two_slots, "full", TT_FILE_FAULT_FAIL_FROM, ENOSPC, 5);
 }
 
 static void half_a_write(void **state)
 {
-    every_call(state, two_slots, "half", MEDDLE_HALF, ENOSPC, 3);
+    every_call(state, two_slots, "half", TT_FILE_FAULT_HALF, ENOSPC, 3);
 }
 
 static void short_calls_are_no_failures(void **state)
 {
     toy job;
-    meddle disk;
-    meddle_init(&disk, MEDDLE_SHORT, 0, 0);
+    tt_file_fault disk;
+    tt_file_fault_init(&disk, TT_FILE_FAULT_SHORT, 0, 0);
     toy_init(&job, toy_path(state, "short"));
     outcome out = run_on(&job, &disk, two_slots);
     assert_ok(out.start);
@@ -139,13 +139,13 @@ static void periodic_failures_are_warnings(void **state)
     for (int i = 0; i < 2; i++) {
         const char *const *settings = i ? two_slots : in_place;
         toy job;
-        meddle disk;
-        meddle_init(&disk, MEDDLE_NONE, 0, ENOSPC);
+        tt_file_fault disk;
+        tt_file_fault_init(&disk, TT_FILE_FAULT_NONE, 0, ENOSPC);
         toy_init(&job, toy_path(state, i ? "periodic" : "periodic-in-place"));
         job.files = &disk.ops;
         assert_ok(toy_open(&job, NULL, settings));
         assert_ok(toy_steps(&job, 1));
-        disk.how = MEDDLE_FAIL_FROM; /* full, ... */
+        disk.how = TT_FILE_FAULT_FAIL_FROM; /* full, ... */
         disk.at = atomic_load(&disk.calls);
         assert_ok(toy_steps(&job, 8));
         tt_orchestrator_request_stop(job.orchestrator, 15);
@@ -154,7 +154,7 @@ static void periodic_failures_are_warnings(void **state)
         assert_int_equal(tt_orchestrator_totals(job.orchestrator).checkpoint_failures, 3);
         assert_true(job.warnings >= 3);
         assert_non_null(strstr(tt_orchestrator_latest_checkpoint(job.orchestrator), "0000000000"));
-        disk.how = MEDDLE_NONE; /* Room again. */
+        disk.how = TT_FILE_FAULT_NONE; /* Room again. */
         assert_int_equal(toy_attempt(&job, NULL), TT_EREQUEUE);
         assert_int_equal(toy_close(&job, TT_EREQUEUE), TT_EREQUEUE);
         assert_true(holds(&job, 8));
@@ -167,8 +167,8 @@ static void a_trip_that_cannot_be_written_down(void **state)
     /* A decision that is not on the disk does not take effect. */
     for (int i = 0; i < 2; i++) {
         toy job;
-        meddle disk;
-        meddle_init(&disk, MEDDLE_NONE, 0, ENOSPC);
+        tt_file_fault disk;
+        tt_file_fault_init(&disk, TT_FILE_FAULT_NONE, 0, ENOSPC);
         toy_init(&job, toy_path(state, i ? "trip" : "trip-in-place"));
         job.files = &disk.ops;
         toy_add_fault(&job, (toy_fault){.step = -1,
@@ -182,11 +182,11 @@ static void a_trip_that_cannot_be_written_down(void **state)
         do {
             assert_ok(toy_attempt(&job, &record));
         } while (record.decision.action != TT_ACTION_SKIP);
-        disk.how = MEDDLE_FAIL_FROM;
+        disk.how = TT_FILE_FAULT_FAIL_FROM;
         disk.at = atomic_load(&disk.calls);
         assert_int_equal(toy_attempt(&job, &record), TT_ENOSPC);
         assert_int_equal(tt_orchestrator_step(job.orchestrator), 5); /* the skip is not published */
-        disk.how = MEDDLE_NONE;
+        disk.how = TT_FILE_FAULT_NONE;
         (void)toy_close(&job, TT_ENOSPC);
         assert_int_equal(toy_count(&job, "skip"), 0);
         goes_on(&job, i ? two_slots : in_place);

@@ -1,5 +1,5 @@
 /* What a run leaves on the disk, and what a later one makes of it. */
-#include "meddle.h"
+#include "fault.h"
 #include "toy.h"
 
 #include <errno.h>

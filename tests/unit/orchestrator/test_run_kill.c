@@ -1,6 +1,6 @@
 /* SIGKILL at every file operation of a run that trips, rolls back, skips and tunes: what goes on
  * from there ends bit for bit where the run that was never killed ends. */
-#include "meddle.h"
+#include "fault.h"
 #include "toy.h"
 
 #include <signal.h>
@@ -58,14 +58,14 @@ static void prepare(toy *job, const char *directory)
 
 /* A process that runs until it is killed, or done (0), or fails (its exit code). */
 static int in_a_child(const char *directory, const char *resume, const char *const *settings,
-                      meddle_how how, int64_t at)
+                      tt_file_fault_how how, int64_t at)
 {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         toy job;
-        meddle disk;
-        meddle_init(&disk, how, at, 0);
+        tt_file_fault disk;
+        tt_file_fault_init(&disk, how, at, 0);
         prepare(&job, directory);
         job.files = &disk.ops;
         tt_status status = toy_run(&job, resume, settings, STEPS);
@@ -119,9 +119,9 @@ static void killed(void *const *state, const char *const *settings, const char *
     for (int64_t at = 0;; at += stride) {
         snprintf(label, sizeof label, "%s-%d", name, (int)at);
         const char *directory = toy_path(state, label);
-        meddle_how how = at % 2 ? MEDDLE_KILL_HALF : MEDDLE_KILL;
+        tt_file_fault_how how = at % 2 ? TT_FILE_FAULT_KILL_HALF : TT_FILE_FAULT_KILL;
         int ended = in_a_child(directory, NULL, settings, how, at);
-        if (ended == 0 && how == MEDDLE_KILL) {
+        if (ended == 0 && how == TT_FILE_FAULT_KILL) {
             break; /* beyond the last call */
         }
         kills += ended == -SIGKILL;
@@ -129,10 +129,10 @@ static void killed(void *const *state, const char *const *settings, const char *
         if (ended != 0) {
             /* Every other time the second process dies as well. */
             int again = in_a_child(directory, "auto", settings,
-                                   at % 4 < 2 ? MEDDLE_NONE : MEDDLE_KILL, at * 7 % 60);
+                                   at % 4 < 2 ? TT_FILE_FAULT_NONE : TT_FILE_FAULT_KILL, at * 7 % 60);
             assert_true(again == 0 || again == -SIGKILL);
             if (again != 0) {
-                assert_int_equal(in_a_child(directory, "auto", settings, MEDDLE_NONE, 0), 0);
+                assert_int_equal(in_a_child(directory, "auto", settings, TT_FILE_FAULT_NONE, 0), 0);
             }
         }
         check_the_end(directory);

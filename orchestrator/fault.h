@@ -1,0 +1,91 @@
+/* orchestrator/fault.h: faults on purpose, for drills, gate calibration and tests. They wrap what a
+ * run uses anyway: real optimizations, file operations, the clock, tensors. Not installed; nothing
+ * but training/drill, training/calibrate and tests includes it.
+ *
+ *   1. tensors, tied to optimizations
+ *   2. file operations
+ *   3. the clock
+ */
+#ifndef TRIMTAB_ORCHESTRATOR_FAULT_H
+#define TRIMTAB_ORCHESTRATOR_FAULT_H
+
+#include "trimtab/orchestrator.h"
+
+#include <stdatomic.h>
+
+/* ---- 1. tensors --------------------------------------------------------------------------- */
+
+/* A real optimization that also tells whether it is on. */
+typedef struct tt_fault_switch {
+    tt_optimization real;
+    bool on; /* in the configuration that was applied last */
+} tt_fault_switch;
+
+/* The same optimization, observed; `out` must outlive it. */
+TT_API tt_optimization tt_fault_watch(const tt_optimization *real, tt_fault_switch *out);
+
+typedef enum tt_fault_kind {
+    TT_FAULT_NAN,
+    TT_FAULT_INFINITY,
+    TT_FAULT_SCALE,    /* every element times `magnitude` */
+    TT_FAULT_NOISE,    /* every element times 1 + magnitude * (a fixed +-1 pattern) */
+    TT_FAULT_BIT_FLIP, /* the top exponent bit of one element */
+} tt_fault_kind;
+
+/* Harm to one tensor, at some steps, while something is on. */
+typedef struct tt_tensor_fault {
+    tt_fault_kind kind;
+    double magnitude;
+    const char *tensor;             /* its name; a '*' at the end stands for any ending */
+    const tt_fault_switch *with[2]; /* only while these are on; NULL: whatever is on */
+    int64_t step;                   /* the first */
+    int64_t position;               /* only in the batch at this data position; -1: in any */
+    int strikes;                    /* how often; -1: always */
+    int struck;                     /* so far */
+} tt_tensor_fault;
+
+/* Whether it strikes `tensor` now; counts. Pure but for `struck`. */
+TT_API bool tt_fault_strikes(tt_tensor_fault *fault, const char *tensor, int64_t step,
+                             int64_t position);
+/* Does the harm to `count` floats in ordinary memory. */
+TT_API void tt_fault_harm(const tt_tensor_fault *fault, float *data, int64_t count);
+
+/* ---- 2. file operations ------------------------------------------------------------------- */
+
+typedef enum tt_file_fault_how {
+    TT_FILE_FAULT_NONE,
+    TT_FILE_FAULT_FAIL_ONCE, /* call `at` fails with `error` */
+    TT_FILE_FAULT_FAIL_FROM, /* so does every later one that makes or writes something, up to
+                                `until` */
+    TT_FILE_FAULT_HALF,      /* write `at` puts half of its bytes, and the next one fails */
+    TT_FILE_FAULT_SHORT,     /* every read and write moves one byte less than asked (never none) */
+    TT_FILE_FAULT_KILL,      /* SIGKILL instead of call `at` */
+    TT_FILE_FAULT_KILL_HALF, /* SIGKILL after half of the bytes, if call `at` writes */
+    TT_FILE_FAULT_SLOW,      /* every write and sync from `at` on takes `delay_ns` longer */
+} tt_file_fault_how;
+
+typedef struct tt_file_fault {
+    tt_file_ops ops; /* to be given to the code under test */
+    tt_file_fault_how how;
+    int64_t at, until; /* calls, 0-based; until: the first that works again (INT64_MAX: none) */
+    int error;         /* errno */
+    int64_t delay_ns;
+    atomic_llong calls, hits;
+    atomic_bool half_done;
+} tt_file_fault;
+
+TT_API void tt_file_fault_init(tt_file_fault *fault, tt_file_fault_how how, int64_t at, int error);
+
+/* ---- 3. the clock ------------------------------------------------------------------------- */
+
+/* A monotonic clock that jumps once. */
+typedef struct tt_clock_fault {
+    tt_clock clock;  /* to be given to the code under test */
+    int64_t at;      /* reading at which it jumps, 0-based */
+    int64_t jump_ns; /* forwards or back */
+    atomic_llong readings;
+} tt_clock_fault;
+
+TT_API void tt_clock_fault_init(tt_clock_fault *fault, int64_t at, int64_t jump_ns);
+
+#endif
