@@ -75,6 +75,8 @@ tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, 
         return status;
     }
     switch (entry->dtype) {
+    case TT_I8:
+        WIDEN(int8_t);
     case TT_U8:
         WIDEN(uint8_t);
     case TT_U16:

@@ -297,6 +297,41 @@ static tt_status run_in_context(void *user, tt_tile tile, tt_op op, const void *
     return status == TT_OK ? tt_op_run(user, op, args) : status;
 }
 
+static tt_tune_target target_of(tt_context *context)
+{
+    tt_tune_target target = {
+        .run = run_in_context, .user = context, .threads = context->exec.threads};
+    for (int op = 0; op < TT_OP_COUNT; op++)
+        target.numerics[op] = context->table[op]->info.numerics;
+    return target;
+}
+
+tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
+                            double *error, size_t *wrong)
+{
+    if (context == NULL || context->dtype != TT_F32)
+        return tt_fail(TT_EINVAL, "check: products are checked in an f32 context");
+    tt_tune_target target = target_of(context);
+    tt_status status = TT_OK;
+    *error = 0;
+    *wrong = count;
+    for (size_t i = 0; i < count && *wrong == count && status == TT_OK; i++) {
+        tt_problem problem = {0};
+        bool conforms = true;
+        status = check_shape(&shapes[i]);
+        if (status == TT_OK)
+            status = tt_problem_fit(&problem, &shapes[i], context->exec.tile, target.threads);
+        if (status == TT_OK)
+            status = tt_problem_open(&problem);
+        if (status == TT_OK)
+            status = tt_problem_check(&problem, &target, context->exec.tile, error, &conforms);
+        tt_problem_clear(&problem);
+        if (!conforms)
+            *wrong = i;
+    }
+    return status;
+}
+
 tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
                        tt_tune_candidate *results, size_t *chosen)
 {
@@ -308,10 +343,7 @@ tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
         *chosen = 0;
         return begin_results(options, results);
     }
-    tt_tune_target target = {
-        .run = run_in_context, .user = context, .threads = context->exec.threads};
-    for (int op = 0; op < TT_OP_COUNT; op++)
-        target.numerics[op] = context->table[op]->info.numerics;
+    tt_tune_target target = target_of(context);
     tt_tile tile = context->exec.tile;
     tt_status status = tt_tune_tile_with(&target, options, results, chosen);
     context->exec.tile = tile;

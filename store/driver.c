@@ -51,6 +51,8 @@ char *tt_hdf5_reason(char out[256])
 hid_t tt_hdf5_type(tt_dtype dtype)
 {
     switch (dtype) {
+    case TT_I8:
+        return H5T_STD_I8LE;
     case TT_U8:
         return H5T_STD_U8LE;
     case TT_U16:

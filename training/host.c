@@ -1,97 +1,59 @@
-/* The slots of a training run: parameters and both Adam moments, as the orchestrator's host. */
+/* The slots as the orchestrator's host, and the search for the first bad tensor among them. */
 #include "internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* The three flat vectors of a slot, in the order in which they appear in checkpoints. */
-enum { KINDS = 3 };
-static const char *const kind_names[KINDS] = {"params", "adam_m", "adam_v"};
-
-static size_t vector_bytes(int64_t elements)
+static size_t tensor_count(void *user, int slot)
 {
-    return ((size_t)elements * sizeof(float) + 63) / 64 * 64;
+    return tt_slot_part_count(user, slot);
 }
 
-size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count)
+static tt_status tensor_info(void *user, int slot, size_t index, tt_tensor_info *out)
 {
-    int64_t elements = tt_model_param_count(dims);
-    if (elements > INT64_MAX / 1024) {
-        return SIZE_MAX; /* beyond the address space, with all slots */
-    }
-    return (size_t)count * KINDS * vector_bytes(elements);
-}
-
-static void *vector_of(const tt_slot_memory *memory, int slot, size_t kind)
-{
-    const tt_slot_tensors *tensors = &memory->slots[slot];
-    return kind == 0 ? tensors->params : kind == 1 ? tensors->m : tensors->v;
-}
-
-tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int count,
-                                tt_slot_memory *out)
-{
-    memset(out, 0, sizeof *out);
-    out->context = context;
-    out->model = model;
-    out->count = count;
-    out->failed_update = -1;
-    out->elements = tt_model_param_count(tt_model_get_dims(model));
-    size_t bytes = vector_bytes(out->elements);
-    tt_status status = TT_OK;
-    for (int slot = 0; !status && slot < count; slot++) {
-        tt_slot_tensors *tensors = &out->slots[slot];
-        void **const vectors[KINDS] = {&tensors->params, &tensors->m, &tensors->v};
-        for (int kind = 0; !status && kind < KINDS; kind++) {
-            status = tt_tensor_alloc(context, bytes, vectors[kind]);
-        }
-    }
-    return status;
-}
-
-static size_t tensor_count(void *user)
-{
-    const tt_slot_memory *memory = user;
-    return KINDS * tt_model_tensor_count(memory->model);
-}
-
-static tt_status tensor_info(void *user, size_t index, tt_tensor_info *out)
-{
-    const tt_slot_memory *memory = user;
-    size_t per_kind = tt_model_tensor_count(memory->model);
-    const tt_param_tensor *tensor = tt_model_tensor(memory->model, index % per_kind);
-    memset(out, 0, sizeof *out);
-    snprintf(out->name, sizeof out->name, "%s/%s", kind_names[index / per_kind], tensor->name);
-    out->dtype = TT_F32;
-    out->rank = tensor->rank;
-    for (int i = 0; i < tensor->rank; i++) {
-        out->dims[i] = tensor->dims[i];
-    }
+    tt_slot_part_info(user, slot, index, out);
     return TT_OK;
-}
-
-static unsigned char *tensor_address(const tt_slot_memory *memory, int slot, size_t index,
-                                     int64_t offset)
-{
-    size_t per_kind = tt_model_tensor_count(memory->model);
-    const tt_param_tensor *tensor = tt_model_tensor(memory->model, index % per_kind);
-    unsigned char *base = vector_of(memory, slot, index / per_kind);
-    return base + tensor->offset * (int64_t)sizeof(float) + offset;
 }
 
 static tt_status tensor_read(void *user, int slot, size_t index, int64_t offset, void *out,
                              size_t bytes)
 {
-    const tt_slot_memory *memory = user;
-    return tt_tensor_read(memory->context, out, tensor_address(memory, slot, index, offset), bytes);
+    return tt_slot_part_read(user, slot, index, offset, out, bytes);
 }
 
 static tt_status tensor_write(void *user, int slot, size_t index, int64_t offset, const void *data,
                               size_t bytes)
 {
+    return tt_slot_part_write(user, slot, index, offset, data, bytes);
+}
+
+static tt_status slot_prepare(void *user, int slot, const tt_tensor_info *tensors, size_t count)
+{
+    return tt_slot_prepare(user, slot, tensors, count);
+}
+
+static tt_status slot_copy(void *user, int from, int to)
+{
+    return tt_slot_copy(user, from, to);
+}
+
+static void slot_release(void *user, int slot)
+{
+    tt_slot_memory *memory = user;
+    /* Advice: where it fails, memory stays as it is. */
+    (void)tt_slot_release(memory, slot);
+}
+
+static tt_status run_step(void *user, const tt_replay *replay, tt_measurements *out)
+{
     const tt_slot_memory *memory = user;
-    return tt_tensor_write(memory->context, tensor_address(memory, slot, index, offset), data,
-                           bytes);
+    return tt_training_replay(memory->training, replay, out);
+}
+
+static int64_t memory_estimate(void *user, const tt_config *config, bool fork)
+{
+    const tt_slot_memory *memory = user;
+    return tt_training_memory(memory->training, config, fork);
 }
 
 /* ---- naming the bad tensor ---- */
@@ -105,19 +67,62 @@ static tt_status has_nonfinite(tt_context *context, const void *data, int64_t co
     return status;
 }
 
-static tt_status scan_slot(const tt_slot_memory *memory, int slot, size_t first_kind, bool *found,
+enum { SCAN_BYTES = 16 << 10 };
+
+/* Codes of 16 bits hold the upper half of a float. */
+static tt_status has_nonfinite_half(const tt_slot_memory *memory, int slot, size_t part,
+                                    int64_t count, bool *bad)
+{
+    uint16_t codes[SCAN_BYTES / sizeof(uint16_t)];
+    const int64_t most = SCAN_BYTES / sizeof(uint16_t);
+    *bad = false;
+    for (int64_t at = 0; !*bad && at < count; at += most) {
+        int64_t here = count - at < most ? count - at : most;
+        tt_status status = tt_slot_part_read(memory, slot, part, at * (int64_t)sizeof *codes, codes,
+                                             (size_t)here * sizeof *codes);
+        if (status) {
+            return status;
+        }
+        for (int64_t i = 0; i < here; i++) {
+            *bad = *bad || (codes[i] & 0x7f80) == 0x7f80;
+        }
+    }
+    return TT_OK;
+}
+
+/* One part of a slot. Codes of 8 bits are finite: what is not shows in their scales. */
+static tt_status scan_part(const tt_slot_memory *memory, int slot, size_t part,
+                           const tt_tensor_info *info, bool *bad)
+{
+    int64_t count = 1;
+    for (int i = 0; i < info->rank; i++) {
+        count *= info->dims[i];
+    }
+    *bad = false;
+    if (info->dtype == TT_U16) {
+        return has_nonfinite_half(memory, slot, part, count, bad);
+    }
+    if (info->dtype != TT_F32) {
+        return TT_OK;
+    }
+    return has_nonfinite(memory->context, tt_slot_part_address(memory, slot, part), count, bad);
+}
+
+static tt_status scan_slot(const tt_slot_memory *memory, int slot, bool with_params, bool *found,
                            char name[TT_TENSOR_NAME])
 {
-    size_t per_kind = tt_model_tensor_count(memory->model);
-    for (size_t i = first_kind * per_kind; !*found && i < KINDS * per_kind; i++) {
-        const tt_param_tensor *tensor = tt_model_tensor(memory->model, i % per_kind);
-        tt_status status = has_nonfinite(memory->context, tensor_address(memory, slot, i, 0),
-                                         tensor->count, found);
+    for (size_t i = 0; !*found && i < tt_slot_part_count(memory, slot); i++) {
+        tt_tensor_info info;
+        if (!with_params && memory->layouts[slot].parts[i].kind == TT_PART_PARAMS) {
+            continue;
+        }
+        tt_slot_part_info(memory, slot, i, &info);
+        tt_status status = scan_part(memory, slot, i, &info, found);
         if (status) {
             return status;
         }
         if (*found) {
-            snprintf(name, TT_TENSOR_NAME, "%s/%s", kind_names[i / per_kind], tensor->name);
+            snprintf(name, TT_TENSOR_NAME, "%s", info.name);
         }
     }
     return TT_OK;
@@ -127,7 +132,7 @@ static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *fou
                                char name[TT_TENSOR_NAME])
 {
     tt_resident resident;
-    const void *params = vector_of(memory, slot, 0);
+    const void *params = memory->slots[slot].params;
     for (size_t i = 0; !*found && tt_model_resident(memory->model, params, i, &resident); i++) {
         tt_status status = has_nonfinite(memory->context, resident.data, resident.count, found);
         if (status) {
@@ -152,22 +157,23 @@ tt_status tt_slot_memory_locate(void *user, int read_slot, int write_slot,
     if (in_place) {
         /* The update overwrote the parameters, which were finite when the loss was: a bad moment
          * came before them. */
-        status = scan_slot(memory, read_slot, 1, &found, name);
+        status = scan_slot(memory, read_slot, false, &found, name);
     }
     if (!status && !found) {
         status = scan_resident(memory, read_slot, &found, name);
     }
     if (!status && !found && !in_place) {
-        status = scan_slot(memory, read_slot, 1, &found, name);
+        status = scan_slot(memory, read_slot, false, &found, name);
     }
     if (!status && !found && !in_place && write_slot == memory->failed_update) {
-        status = scan_slot(memory, write_slot, 0, &found, name);
+        status = scan_slot(memory, write_slot, true, &found, name);
     }
     return status;
 }
 
 tt_host tt_slot_memory_host(tt_slot_memory *memory)
 {
+    bool whole = memory->training != NULL;
     return (tt_host){
         .size = sizeof(tt_host),
         .user = memory,
@@ -175,6 +181,12 @@ tt_host tt_slot_memory_host(tt_slot_memory *memory)
         .tensor_info = tensor_info,
         .tensor_read = tensor_read,
         .tensor_write = tensor_write,
+        .slot_prepare = slot_prepare,
         .locate_nonfinite = tt_slot_memory_locate,
+        .run_step = whole ? run_step : NULL,
+        .scratch_slot = whole ? memory->count - 1 : -1,
+        .slot_copy = slot_copy,
+        .slot_release = slot_release,
+        .memory_estimate = whole ? memory_estimate : NULL,
     };
 }

@@ -5,20 +5,12 @@
 #include "data.h"
 #include "generate.h"
 #include "model.h"
+#include "moments.h"
 #include "optim.h"
+#include "slots.h"
 #include "trimtab/training.h"
 
 enum { TT_LOSS_TAIL = 50 };
-
-/* The slots' bytes, as the orchestrator's host. */
-typedef struct tt_slot_memory {
-    tt_context *context;
-    const tt_model *model;
-    tt_slot_tensors slots[TT_MAX_SLOTS];
-    int count;
-    int64_t elements;  /* of one flat vector */
-    int failed_update; /* slot that the last attempt wrote, or -1: for scans */
-} tt_slot_memory;
 
 struct tt_training {
     const tt_params *params;
@@ -36,15 +28,26 @@ struct tt_training {
     tt_model *model;
     tt_dataset *data;
     tt_slot_memory memory;
-    int32_t *tokens, *targets; /* one microbatch */
+    tt_compressor *compressor;
+    tt_moments_policy moments;                               /* in force */
+    char variant[64];                                        /* kernels.variant in force */
+    double activation_error;                                 /* of this step's passes, the worst */
+    int moments_reconstruction, moments_update, activations; /* indices of error targets */
+    int32_t *tokens, *targets;                               /* one microbatch */
     tt_orchestrator *orchestrator;
     tt_resume resume;
 
-    /* A replay that names the first bad tensor. */
-    char first_bad[TT_TENSOR_NAME];
-    /* Set by tests only: sees every tensor before the run does, and the slots before each step. */
+    /* The step in progress, live or replayed, with its configuration; NULL between steps. */
+    const tt_step_plan *current;
+    bool replaying;
+    char first_bad[TT_TENSOR_NAME]; /* of a step that names it */
+    /* Faults, set by tests and drills only; they also act in replays. `plant` sees every tensor of
+     * a pass (act.*, grad.*) before the run does, `plant_state` the slots before each step,
+     * `plant_update` the slot that was written, after its last tensor. `current` tells them the
+     * step and the configuration. */
     tt_probe_fn plant;
     void (*plant_state)(void *user, tt_training *training, const tt_step_plan *plan);
+    void (*plant_update)(void *user, tt_training *training, const tt_step_plan *plan);
     void *plant_user;
 
     double losses[TT_LOSS_TAIL]; /* ring of the last published losses */
@@ -62,22 +65,42 @@ tt_model_dims tt_dims_from_config(const tt_config *config);
 /* Bytes of the context's tensor arena. */
 size_t tt_training_tensor_bytes(const tt_config *config);
 
-/* host.c */
-tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int count,
-                                tt_slot_memory *out);
-size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count);
-tt_host tt_slot_memory_host(tt_slot_memory *memory);
-/* First tensor with a NaN or an infinity, over all that is resident. */
-tt_status tt_slot_memory_locate(void *user, int read_slot, int write_slot,
-                                char name[TT_TENSOR_NAME]);
+/* memory.c: what is resident */
+/* Bytes of one slot's parameters and moments. `exceptions` (may be NULL) is the layout of a slot
+ * that an update under the same codec has written: what it keeps in more bits counts so. */
+int64_t tt_slot_resident_bytes(const tt_model_dims *dims, tt_codec codec, int64_t block,
+                               const tt_slot_layout *exceptions);
+/* The moments' codec and block in `config`; `auto` begins with f32. */
+tt_moments_policy tt_moments_policy_from(const tt_config *config);
+tt_codec tt_activation_codec_from(const tt_config *config);
+/* What updates in place touch beside their slot: they go by way of the largest encoded tensor's
+ * staging area. */
+int64_t tt_staging_bytes(const tt_model_dims *dims, tt_codec codec);
+/* For tt_host.memory_estimate. */
+int64_t tt_training_memory(const tt_training *training, const tt_config *config, bool fork);
 
 /* step.c */
 tt_status tt_training_step(tt_training *training, tt_step_record *record);
+/* A step that never advances the run; leaves no trace but in the model's activations and gradients,
+ * and in replay->write_slot. */
+tt_status tt_training_replay(tt_training *training, const tt_replay *replay, tt_measurements *out);
 tt_status tt_training_validate(tt_training *training, double *loss);
 
-/* steer/tile.c */
+/* steer/: optimizations */
 extern const char *const tt_tile_keys[3];
+tt_tile tt_tile_from(const tt_config *config);
+/* kernels.variant; "auto": the best that the machine has. */
+const char *tt_variant_from(const tt_config *config);
+tt_status tt_variant_use(tt_training *training, const char *name);
+/* TT_EGATE: a matrix product of the run's shapes is wrong with the tile and variants of `config`;
+ * `who` begins the message. Leaves the run's own as they were. */
+tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who);
 tt_optimization tt_tile_optimization(tt_training *training);
+tt_optimization tt_variant_optimization(tt_training *training);
+tt_optimization tt_moments_optimization(tt_training *training);
+tt_optimization tt_activations_optimization(tt_training *training);
+/* Adds all of them, in order of precedence, and their error targets. */
+tt_status tt_training_add_optimizations(tt_training *training);
 
 /* training.c */
 tt_status tt_choose_attention(tt_context *context, const tt_model_dims *dims,

@@ -34,12 +34,12 @@ tt_status tt_gradient_norm(tt_context *context, tt_model *model, double *norm, u
     return TT_OK;
 }
 
-/* The step's scalars; everything that all tensors share. */
-static tt_step_scalars scalars_of(const tt_optim_options *options, int64_t step, double grad_norm)
+tt_step_scalars tt_optim_scalars(const tt_optim_options *options, int64_t step, double grad_norm,
+                                 double rate_scale)
 {
     const double count = (double)(step + 1);
     tt_step_scalars scalars = {
-        .learning_rate = tt_learning_rate(options, step),
+        .learning_rate = tt_learning_rate(options, step) * rate_scale,
         .beta1 = options->beta1,
         .beta2 = options->beta2,
         .epsilon = options->epsilon,
@@ -58,32 +58,39 @@ static unsigned char *element_at(const void *vector, int64_t offset, size_t elem
     return (unsigned char *)vector + (size_t)offset * element;
 }
 
+tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index, double weight_decay,
+                          const tt_step_scalars *scalars, const tt_slot_tensors *from,
+                          const tt_slot_tensors *to, tt_verdict *verdict)
+{
+    const size_t element = tt_dtype_size(tt_context_dtype(context));
+    const tt_param_tensor *tensor = tt_model_tensor(model, index);
+    const int64_t at = tensor->offset;
+    const tt_adamw_args args = {
+        .n = tensor->count,
+        .p = element_at(from->params, at, element),
+        .m = element_at(from->m, at, element),
+        .v = element_at(from->v, at, element),
+        .g = element_at(tt_model_gradients(model), at, element),
+        .p_next = element_at(to->params, at, element),
+        .m_next = element_at(to->m, at, element),
+        .v_next = element_at(to->v, at, element),
+        .weight_decay = tensor->decay ? weight_decay : 0.0,
+        .scalars = scalars,
+        .verdict = verdict,
+    };
+    return tt_op_run(context, TT_OP_ADAMW, &args);
+}
+
 tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_options *options,
                         int64_t step, double grad_norm, const tt_slot_tensors *from,
                         const tt_slot_tensors *to, tt_verdict *verdict)
 {
-    const tt_step_scalars scalars = scalars_of(options, step, grad_norm);
-    const size_t element = tt_dtype_size(tt_context_dtype(context));
-    const void *gradients = tt_model_gradients(model);
+    const tt_step_scalars scalars = tt_optim_scalars(options, step, grad_norm, 1.0);
     *verdict = (tt_verdict){0};
     for (size_t i = 0; i < tt_model_tensor_count(model); i++) {
-        const tt_param_tensor *tensor = tt_model_tensor(model, i);
-        const int64_t at = tensor->offset;
         tt_verdict own = {0};
-        const tt_adamw_args args = {
-            .n = tensor->count,
-            .p = element_at(from->params, at, element),
-            .m = element_at(from->m, at, element),
-            .v = element_at(from->v, at, element),
-            .g = element_at(gradients, at, element),
-            .p_next = element_at(to->params, at, element),
-            .m_next = element_at(to->m, at, element),
-            .v_next = element_at(to->v, at, element),
-            .weight_decay = tensor->decay ? options->weight_decay : 0.0,
-            .scalars = &scalars,
-            .verdict = &own,
-        };
-        tt_status status = tt_op_run(context, TT_OP_ADAMW, &args);
+        tt_status status =
+            tt_optim_tensor(context, model, i, options->weight_decay, &scalars, from, to, &own);
         if (status) {
             return status;
         }

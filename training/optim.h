@@ -22,8 +22,17 @@ typedef struct tt_slot_tensors {
 /* Global L2 norm of the gradients in float64, fixed order; counts non-finite elements. */
 tt_status tt_gradient_norm(tt_context *context, tt_model *model, double *norm, uint64_t *nonfinite);
 
-/* One update: reads slot `from` and the model's gradients, writes slot `to` (may be the same).
- * `step` counts from 0 (bias corrections use step+1). `grad_norm` is used for clipping. */
+/* What all tensors of one step share. `step` counts from 0 (bias corrections use step+1);
+ * `grad_norm` is used for clipping; `rate_scale` times the schedule's rate. */
+tt_step_scalars tt_optim_scalars(const tt_optim_options *options, int64_t step, double grad_norm,
+                                 double rate_scale);
+/* One tensor with f32 moments; adds to *verdict. */
+tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index, double weight_decay,
+                          const tt_step_scalars *scalars, const tt_slot_tensors *from,
+                          const tt_slot_tensors *to, tt_verdict *verdict);
+
+/* One update of a model whose moments are in the context's dtype: reads slot `from` and the model's
+ * gradients, writes slot `to` (may be the same). */
 tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_options *options,
                         int64_t step, double grad_norm, const tt_slot_tensors *from,
                         const tt_slot_tensors *to, tt_verdict *verdict);

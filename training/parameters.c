@@ -242,7 +242,7 @@ static const tt_param table[] = {
      .unit = "",
      .default_text = "auto",
      .may_be_auto = true,
-     .mutability = TT_MUTABLE_AT_RESUME,
+     .mutability = TT_MUTABLE_AT_STEP,
      .owner = "kernels",
      .help = "implementation of every operation, by name, such as reference; auto: the best that "
              "the machine has"},

@@ -94,9 +94,13 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
                        ? tt_threads_available()
                        : (int)tt_config_int(config, "run.threads");
     out->slots = (int)tt_config_int(config, "snapshot.slots");
-    out->state_bytes = (int64_t)tt_slot_memory_bytes(&dims, out->slots);
-    out->model_bytes = (int64_t)tt_model_bytes(&dims, batch, dims.context, TT_F32);
-    out->checkpoint_bytes = (int64_t)tt_slot_memory_bytes(&dims, 1);
+    tt_moments_policy moments = tt_moments_policy_from(config);
+    tt_codec activations = tt_activation_codec_from(config);
+    out->checkpoint_bytes = tt_slot_resident_bytes(&dims, moments.codec, moments.block, NULL);
+    out->state_bytes = out->slots * out->checkpoint_bytes +
+                       (out->slots == 1 ? tt_staging_bytes(&dims, moments.codec) : 0);
+    out->model_bytes = (int64_t)tt_model_resident_bytes(&dims, batch, dims.context, TT_F32,
+                                                        activations, moments.block);
     out->flops_per_step = step_flops(&dims, (double)out->tokens_per_step);
     return TT_OK;
 }

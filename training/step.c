@@ -75,6 +75,8 @@ static tt_status microbatch(tt_training *training, const tt_step_plan *plan, int
                                         1.0 / (double)training->accumulate, loss);
     }
     uint64_t middle = now(training);
+    training->activation_error =
+        fmax(training->activation_error, tt_model_activation_error(training->model));
     measured->forward_seconds += seconds_between(start, middle);
     *finite = isfinite(*loss);
     if (status || !*finite) {
@@ -108,50 +110,108 @@ static tt_status accumulate(tt_training *training, const tt_step_plan *plan,
     return status;
 }
 
-static tt_status update(tt_training *training, const tt_step_plan *plan, double norm,
-                        tt_measurements *measured)
+/* What can be measured before the update. */
+static tt_status pass(tt_training *training, const tt_step_plan *plan, double rate_scale,
+                      double *norm, tt_measurements *measured)
 {
-    tt_verdict verdict = {0};
-    uint64_t start = now(training);
-    tt_status status = tt_optim_step(training->context, training->model, &training->optim,
-                                     plan->step, norm, &training->memory.slots[plan->read_slot],
-                                     &training->memory.slots[plan->write_slot], &verdict);
-    measured->update_seconds += seconds_between(start, now(training));
+    uint64_t nonfinite = 0;
+    training->activation_error = 0;
+    tt_measurements_init(measured);
+    measured->tokens = training->plan.tokens_per_step;
+    tt_measurements_set(measured, TT_METRIC_LEARNING_RATE,
+                        rate_scale * tt_learning_rate(&training->optim, plan->step));
+    tt_status status = accumulate(training, plan, measured);
     if (!status) {
-        measured->updated = true;
-        training->memory.failed_update = plan->write_slot;
-        tt_measurements_set(measured, TT_METRIC_UPDATE_NONFINITE, (double)verdict.nonfinite);
-        tt_measurements_set(measured, TT_METRIC_UPDATE_NORM, sqrt(verdict.update_squares));
+        status = tt_gradient_norm(training->context, training->model, norm, &nonfinite);
+    }
+    if (!status) {
+        tt_measurements_set(measured, TT_METRIC_GRADIENT_NORM, *norm);
+        tt_measurements_set(measured, TT_METRIC_GRADIENT_NONFINITE, (double)nonfinite);
+        tt_measurements_set_error(measured, training->activations, training->activation_error);
     }
     return status;
 }
 
-static tt_status measure_step(tt_training *training, const tt_step_plan *plan,
-                              tt_measurements *measured)
+/* Only where it can have changed what the run keeps. */
+static void tell_changes(const tt_training *training, int slot)
+{
+    char line[768];
+    if (tt_moments_describe(&training->memory, slot, training->moments.codec, line, sizeof line)) {
+        tt_log(training->log, TT_LOG_INFO, "%s", line);
+    } else {
+        tt_log(training->log, TT_LOG_INFO, "moments: all that can be is kept as %s",
+               tt_codec_name(training->moments.codec));
+    }
+}
+
+static tt_status update(tt_training *training, const tt_step_plan *plan, double norm,
+                        double rate_scale, tt_measurements *measured)
+{
+    tt_moments_result result;
+    const tt_moments_update job = {
+        .memory = &training->memory,
+        .model = training->model,
+        .compressor = training->compressor,
+        .optim = &training->optim,
+        .policy = &training->moments,
+        .step = plan->step,
+        .norm = norm,
+        .rate_scale = rate_scale,
+        .read_slot = plan->read_slot,
+        .write_slot = plan->write_slot,
+    };
+    uint64_t start = now(training);
+    tt_status status = tt_moments_run(&job, &result);
+    measured->update_seconds += seconds_between(start, now(training));
+    if (status) {
+        return status;
+    }
+    measured->updated = true;
+    tt_measurements_set(measured, TT_METRIC_UPDATE_NONFINITE, (double)result.verdict.nonfinite);
+    tt_measurements_set(measured, TT_METRIC_UPDATE_NORM, sqrt(result.verdict.update_squares));
+    tt_measurements_set_error(measured, training->moments_reconstruction, result.reconstruction);
+    tt_measurements_set_error(measured, training->moments_update, result.update);
+    if (training->plant_update) {
+        training->plant_update(training->plant_user, training, plan);
+    }
+    if (result.changed && !training->replaying) {
+        tell_changes(training, plan->write_slot);
+    }
+    return TT_OK;
+}
+
+static void begin(tt_training *training, const tt_step_plan *plan, bool replaying)
+{
+    training->current = plan;
+    training->replaying = replaying;
+    set_probe(training, plan);
+    if (training->plant_state) {
+        training->plant_state(training->plant_user, training, plan);
+    }
+}
+
+static void end(tt_training *training, tt_measurements *measured)
+{
+    tt_model_set_probe(training->model, NULL, NULL);
+    snprintf(measured->first_bad, sizeof measured->first_bad, "%s", training->first_bad);
+    training->current = NULL;
+    training->replaying = false;
+}
+
+static tt_status live_step(tt_training *training, const tt_step_plan *plan,
+                           tt_measurements *measured)
 {
     double norm = NAN;
-    uint64_t nonfinite = 0;
     bool proceed = false;
     training->memory.failed_update = -1;
-    tt_measurements_init(measured);
-    measured->tokens = training->plan.tokens_per_step;
-    tt_measurements_set(measured, TT_METRIC_LEARNING_RATE,
-                        tt_learning_rate(&training->optim, plan->step));
-    set_probe(training, plan);
-    tt_status status = accumulate(training, plan, measured);
+    tt_status status = pass(training, plan, 1.0, &norm, measured);
     if (!status) {
-        status = tt_gradient_norm(training->context, training->model, &norm, &nonfinite);
-    }
-    if (!status) {
-        tt_measurements_set(measured, TT_METRIC_GRADIENT_NORM, norm);
-        tt_measurements_set(measured, TT_METRIC_GRADIENT_NONFINITE, (double)nonfinite);
         status = tt_step_check(training->orchestrator, measured, &proceed);
     }
     if (!status && proceed) {
-        status = update(training, plan, norm, measured);
+        training->memory.failed_update = plan->write_slot;
+        status = update(training, plan, norm, 1.0, measured);
     }
-    tt_model_set_probe(training->model, NULL, NULL);
-    snprintf(measured->first_bad, sizeof measured->first_bad, "%s", training->first_bad);
     return status;
 }
 
@@ -163,11 +223,31 @@ tt_status tt_training_step(tt_training *training, tt_step_record *record)
     if (status) {
         return status;
     }
-    if (training->plant_state) {
-        training->plant_state(training->plant_user, training, &plan);
-    }
-    status = measure_step(training, &plan, &measured);
+    begin(training, &plan, false);
+    status = live_step(training, &plan, &measured);
+    end(training, &measured);
     return status ? status : tt_step_end(training->orchestrator, &measured, record);
+}
+
+tt_status tt_training_replay(tt_training *training, const tt_replay *replay, tt_measurements *out)
+{
+    const tt_step_plan plan = {
+        .step = replay->step,
+        .position = replay->position,
+        .read_slot = replay->read_slot,
+        .write_slot = replay->write_slot,
+        .kind = TT_STEP_NORMAL,
+        .name_tensors = replay->name_tensors,
+        .config = replay->config,
+    };
+    double norm = NAN;
+    begin(training, &plan, true);
+    tt_status status = pass(training, &plan, replay->learning_rate_scale, &norm, out);
+    if (!status && replay->write_slot >= 0) {
+        status = update(training, &plan, norm, replay->learning_rate_scale, out);
+    }
+    end(training, out);
+    return status;
 }
 
 tt_status tt_training_validate(tt_training *training, double *loss)

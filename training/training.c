@@ -197,6 +197,13 @@ static tt_status build_model(tt_training *training, const tt_config *config)
     if (!status) {
         status = tt_slot_memory_create(training->context, training->model, training->plan.slots,
                                        &training->memory);
+        training->memory.training = training;
+    }
+    if (!status) {
+        status = tt_compressor_create(training->context, &training->compressor);
+    }
+    if (!status) {
+        status = tt_variant_use(training, tt_variant_from(config));
     }
     if (status) {
         return status;
@@ -238,8 +245,7 @@ static tt_status build_orchestrator(tt_training *training, const tt_training_opt
     orchestrator.files = options->files;
     tt_status status = tt_orchestrator_create(&orchestrator, &training->orchestrator);
     if (!status) {
-        tt_optimization tile = tt_tile_optimization(training);
-        status = tt_orchestrator_add(training->orchestrator, &tile);
+        status = tt_training_add_optimizations(training);
     }
     return status ? status : note_facts(training, options->config);
 }
@@ -300,6 +306,8 @@ void tt_training_destroy(tt_training *training)
     }
     tt_orchestrator_destroy(training->orchestrator);
     tt_kv_store_destroy(training->sample_store);
+    tt_slot_memory_destroy(&training->memory);
+    tt_compressor_destroy(training->compressor);
     tt_model_destroy(training->model);
     tt_context_destroy(training->context);
     tt_dataset_close(training->data);

@@ -40,6 +40,7 @@ typedef enum tt_dtype {
     TT_U64,
     TT_F32,
     TT_F64,
+    TT_I8,
 } tt_dtype;
 
 /* Bytes of one element; 0 for a value that is no tt_dtype. */

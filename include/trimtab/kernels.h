@@ -322,6 +322,10 @@ TT_API void tt_tune_options_init(tt_tune_options *options);
  * candidate is chosen at once, neither proven nor timed. */
 TT_API tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
                               tt_tune_candidate *results, size_t *chosen);
+/* The same proof for the context's own variants and tile: *wrong is the index of the first shape
+ * whose product is wrong, or `count`; *error the worst error as a share of its bound. */
+TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
+                                   double *error, size_t *wrong);
 
 #ifdef __cplusplus
 }

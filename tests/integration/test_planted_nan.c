@@ -74,9 +74,9 @@ static void plant_in_state(void *user, tt_training *training, const tt_step_plan
     plant *p = user;
     p->active = step->step == p->step;
     tt_host host = tt_slot_memory_host(&training->memory);
-    for (size_t i = 0; i < host.tensor_count(host.user); i++) {
+    for (size_t i = 0; i < host.tensor_count(host.user, step->read_slot); i++) {
         tt_tensor_info info;
-        assert_int_equal(host.tensor_info(host.user, i, &info), TT_OK);
+        assert_int_equal(host.tensor_info(host.user, step->read_slot, i, &info), TT_OK);
         if (wanted(p, info.name)) {
             int64_t count = info.dims[0] * (info.rank > 1 ? info.dims[1] : 1);
             const float nan_value = NAN;
@@ -100,9 +100,9 @@ static int setup(void **state)
     assert_int_equal(tt_orchestrator_start(run.training->orchestrator), TT_OK);
     assert_int_equal(tt_training_step(run.training, NULL), TT_OK);
     tt_host host = tt_slot_memory_host(&run.training->memory);
-    for (size_t i = 0; i < host.tensor_count(host.user); i++) {
+    for (size_t i = 0; i < host.tensor_count(host.user, 0); i++) {
         tt_tensor_info info;
-        assert_int_equal(host.tensor_info(host.user, i, &info), TT_OK);
+        assert_int_equal(host.tensor_info(host.user, 0, i, &info), TT_OK);
         collect(info.name);
     }
     fixture_destroy(&run);

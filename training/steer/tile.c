@@ -107,6 +107,18 @@ static void propose_tile(tt_tile tile, const tt_config *config, tt_proposal *out
     }
 }
 
+/* The run's own products, each at most as long as is of use; returns how many. */
+static size_t list_shapes(const tt_training *training, tt_gemm_shape shapes[MAX_SHAPES])
+{
+    size_t count = tt_model_gemm_shapes(tt_model_get_dims(training->model), training->batch,
+                                        training->plan.context, shapes, MAX_SHAPES);
+    count = count < MAX_SHAPES ? count : MAX_SHAPES;
+    for (size_t i = 0; i < count; i++) {
+        shorten(&shapes[i]);
+    }
+    return count;
+}
+
 static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
 {
     tt_training *training = user;
@@ -115,11 +127,7 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
     tt_gemm_shape shapes[MAX_SHAPES];
     tt_tune_options options;
     tt_tune_options_init(&options);
-    options.shape_count = tt_model_gemm_shapes(tt_model_get_dims(training->model), training->batch,
-                                               training->plan.context, shapes, MAX_SHAPES);
-    for (size_t i = 0; i < options.shape_count && i < MAX_SHAPES; i++) {
-        shorten(&shapes[i]);
-    }
+    options.shape_count = list_shapes(training, shapes);
     options.shapes = shapes;
     options.candidates = tiles;
     options.candidate_count = candidates(config, tiles);
@@ -140,29 +148,72 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
     return write_evidence(results, options.candidate_count, chosen, &out->evidence);
 }
 
-static tt_status apply(void *user, const tt_config *config)
+tt_tile tt_tile_from(const tt_config *config)
 {
-    tt_training *training = user;
     int parts[3];
     for (int i = 0; i < 3; i++) {
         parts[i] = tt_config_is_auto(config, tt_tile_keys[i])
                        ? DEFAULT_TILE
                        : (int)tt_config_int(config, tt_tile_keys[i]);
     }
-    return tt_context_set_tile(training->context,
-                               (tt_tile){.m = parts[0], .n = parts[1], .k = parts[2]});
+    return (tt_tile){.m = parts[0], .n = parts[1], .k = parts[2]};
+}
+
+static tt_status apply(void *user, const tt_config *config)
+{
+    tt_training *training = user;
+    return tt_context_set_tile(training->context, tt_tile_from(config));
+}
+
+/* Products at the run's shapes with what `config` says of tile and variant, against float64. */
+tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who)
+{
+    tt_gemm_shape shapes[MAX_SHAPES];
+    char before[sizeof training->variant];
+    tt_tile tile = tt_context_tile(training->context);
+    double error = 0;
+    size_t wrong = 0;
+    size_t count = list_shapes(training, shapes);
+    memcpy(before, training->variant, sizeof before);
+    tt_status status = tt_variant_use(training, tt_variant_from(config));
+    if (!status) {
+        status = tt_context_set_tile(training->context, tt_tile_from(config));
+    }
+    if (!status) {
+        status = tt_check_products(training->context, shapes, count, &error, &wrong);
+    }
+    tt_status restored = tt_variant_use(training, before);
+    if (!restored) {
+        restored = tt_context_set_tile(training->context, tile);
+    }
+    if (!status && wrong < count) {
+        status =
+            tt_fail(TT_EGATE, "%s: %s of %lld x %lld x %lld is off by %g times its rounding bound",
+                    who, tt_op_name(shapes[wrong].op), (long long)shapes[wrong].m,
+                    (long long)shapes[wrong].n, (long long)shapes[wrong].k, error);
+    }
+    return status ? status : restored;
+}
+
+static tt_status conform(void *user, const tt_config *config)
+{
+    return tt_products_conform(user, config, "tile");
 }
 
 tt_optimization tt_tile_optimization(tt_training *training)
 {
+    static const char *const baseline[3] = {"32", "32", "32"};
     return (tt_optimization){
         .size = sizeof(tt_optimization),
         .user = training,
         .name = "tile",
         .tier = TT_TIER_TILE,
+        .aim = TT_AIM_SPEED,
         .keys = tt_tile_keys,
         .key_count = 3,
+        .baseline = baseline,
         .propose = propose,
+        .conform = conform,
         .apply = apply,
     };
 }
