@@ -154,6 +154,24 @@ static void a_change_of_codec_leaves_no_trace(void **state)
     rig_close(&r);
 }
 
+/* Nor does it take anything from the gradients beside the activations. */
+static void a_change_of_codec_keeps_gradients(void **state)
+{
+    (void)state;
+    rig r;
+    rig_open(&r, middle_dims, 4, 24);
+    gradients(&r.b);
+    double *before = gradient_copy(&r);
+    for (int i = 0; i < CASES; i++) {
+        keep_as(&r, cases[i]);
+        double *after = gradient_copy(&r);
+        assert_memory_equal(after, before, (size_t)r.b.count * sizeof *after);
+        free(after);
+    }
+    free(before);
+    rig_close(&r);
+}
+
 static void bits_do_not_depend_on_threads_or_guard(void **state)
 {
     (void)state;
@@ -238,6 +256,7 @@ int main(void)
         cmocka_unit_test(loss_and_logits_stay_the_same_to_the_bit),
         cmocka_unit_test(gradients_are_close),
         cmocka_unit_test(a_change_of_codec_leaves_no_trace),
+        cmocka_unit_test(a_change_of_codec_keeps_gradients),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_guard),
         cmocka_unit_test(misuse_is_refused),
     };
