@@ -3,6 +3,7 @@
 #include "statistics.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { MAX_OF_AN_ORDER = TT_TRIAL_MAX_PAIRS / 2 };
 
@@ -76,7 +77,8 @@ static double ranked(const double *sorted, const uint16_t *times, size_t rank)
 /* The median of as many values drawn with replacement. */
 static double resampled_median(const double *sorted, size_t count, draws *from)
 {
-    uint16_t times[MAX_OF_AN_ORDER] = {0};
+    uint16_t times[MAX_OF_AN_ORDER];
+    memset(times, 0, count * sizeof *times);
     for (size_t i = 0; i < count; i++) {
         times[draw_below(from, (uint32_t)count)]++;
     }
