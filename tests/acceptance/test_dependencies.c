@@ -21,15 +21,16 @@ typedef struct rule {
 static const rule rules[] = {
     {"base", "base.h", "openssl/ xxhash.h Random123/"},
     {"store", "base.h store.h", "hdf5.h jansson.h seccomp.h"},
-    {"orchestrator", "base.h store.h config.h orchestrator.h", "yaml.h jansson.h"},
+    {"orchestrator", "base.h store.h config.h orchestrator.h statistics.h", "yaml.h jansson.h"},
     {"kernels", "base.h kernels.h kernels_ops.def", "omp.h"},
     {"compression", "base.h kernels.h kernels_ops.def compression.h", "omp.h"},
     {"kvcache", "base.h kernels.h kvcache.h", ""},
     {"training",
-     "base.h store.h config.h orchestrator.h kernels.h compression.h kvcache.h "
+     "base.h store.h config.h orchestrator.h statistics.h kernels.h compression.h kvcache.h "
      "training.h",
      "jansson.h"},
-    {"cli", "base.h store.h config.h orchestrator.h kernels.h training.h", "jansson.h"},
+    {"cli", "base.h store.h config.h orchestrator.h statistics.h kernels.h training.h",
+     "jansson.h"},
 };
 
 static const char *const restricted[] = {"hdf5.h",     "H5",       "yaml.h",    "jansson.h",
