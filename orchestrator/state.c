@@ -3,14 +3,20 @@
 
 #include <string.h>
 
+static json_t *reals_to_json(const double *values, int count)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++) {
+        json_array_append_new(array, json_real(values[i]));
+    }
+    return array;
+}
+
 static json_t *watch_to_json(const tt_watch *watch)
 {
-    json_t *ring = json_array();
-    for (int i = 0; i < TT_WATCH_WINDOW; i++) {
-        json_array_append_new(ring, json_real(watch->ring[i]));
-    }
-    return json_pack("{s:I, s:f, s:o}", "count", (json_int_t)watch->count, "cusum", watch->cusum,
-                     "window", ring);
+    return json_pack("{s:I, s:f, s:o, s:o}", "count", (json_int_t)watch->count, "cusum",
+                     watch->cusum, "window", reals_to_json(watch->ring, TT_WATCH_WINDOW), "levels",
+                     reals_to_json(watch->levels, TT_WATCH_LEVELS));
 }
 
 static json_t *adaptable_to_json(const tt_orchestrator *o)
@@ -43,10 +49,7 @@ static json_t *breakers_to_json(const tt_orchestrator *o)
 json_t *tt_state_to_json(const tt_orchestrator *o)
 {
     const tt_slot *slot = &o->slots.slot[o->slots.published];
-    json_t *losses = json_array();
-    for (int i = 0; i < TT_LOSS_WINDOW; i++) {
-        json_array_append_new(losses, json_real(slot->gates.losses[i]));
-    }
+    json_t *losses = reals_to_json(slot->gates.losses, TT_LOSS_WINDOW);
     json_t *unmeasured = json_array();
     for (int i = 0; i < TT_MAX_TARGETS; i++) {
         json_array_append_new(unmeasured, json_integer(slot->gates.unmeasured[i]));
@@ -79,50 +82,65 @@ json_t *tt_state_to_json(const tt_orchestrator *o)
                      tt_json_text(o->trace.length ? o->trace.data : ""));
 }
 
-static bool read_watch(json_t *value, tt_watch *watch)
+/* Exactly `count` numbers; JSON has no infinite ones. */
+static bool read_reals(const json_t *array, double *values, size_t count)
 {
-    json_t *ring = NULL;
-    json_int_t count = 0;
-    if (json_unpack(value, "{s:I, s:F, s:o}", "count", &count, "cusum", &watch->cusum, "window",
-                    &ring) != 0 ||
-        json_array_size(ring) != TT_WATCH_WINDOW || count < 0 || count > TT_MAX_STEP) {
+    if (!json_is_array(array) || json_array_size(array) != count) {
         return false;
     }
-    watch->count = count;
-    for (size_t i = 0; i < TT_WATCH_WINDOW; i++) {
-        watch->ring[i] = json_number_value(json_array_get(ring, i));
+    for (size_t i = 0; i < count; i++) {
+        const json_t *value = json_array_get(array, i);
+        if (!json_is_number(value)) {
+            return false;
+        }
+        values[i] = json_number_value(value);
     }
-    tt_watch_rebuild(watch);
     return true;
+}
+
+static bool read_count(const json_t *value, int64_t *count)
+{
+    *count = json_integer_value(value);
+    return json_is_integer(value) && *count >= 0 && *count <= TT_MAX_STEP;
+}
+
+static bool read_watch(json_t *value, tt_watch *watch)
+{
+    if (!read_count(json_object_get(value, "count"), &watch->count) ||
+        !read_reals(json_object_get(value, "window"), watch->ring, TT_WATCH_WINDOW) ||
+        !read_reals(json_object_get(value, "levels"), watch->levels, TT_WATCH_LEVELS) ||
+        !json_is_number(json_object_get(value, "cusum"))) {
+        return false;
+    }
+    watch->cusum = json_number_value(json_object_get(value, "cusum"));
+    tt_watch_rebuild(watch);
+    return watch->cusum >= 0;
+}
+
+static bool read_unmeasured(const json_t *array, tt_gate_state *state)
+{
+    bool good = json_is_array(array) && json_array_size(array) == TT_MAX_TARGETS;
+    for (size_t i = 0; good && i < TT_MAX_TARGETS; i++) {
+        good = read_count(json_array_get(array, i), &state->unmeasured[i]);
+    }
+    return good;
 }
 
 static tt_status read_gates(json_t *gates, const char *where, tt_gate_state *state)
 {
-    json_t *losses = NULL;
-    json_t *loss_watch = NULL;
-    json_t *norm_watch = NULL;
-    json_t *unmeasured = NULL;
-    json_int_t accepted = 0;
-    int settled = 0;
-    int armed = 0;
+    const json_t *settled = json_object_get(gates, "loss_settled");
+    const json_t *armed = json_object_get(gates, "update_armed");
     *state = (tt_gate_state){.accepted = 0};
-    if (json_unpack(gates, "{s:I, s:o, s:b, s:b, s:o, s:o, s:o}", "accepted", &accepted, "losses",
-                    &losses, "loss_settled", &settled, "update_armed", &armed, "loss_watch",
-                    &loss_watch, "norm_watch", &norm_watch, "unmeasured", &unmeasured) != 0 ||
-        json_array_size(losses) != TT_LOSS_WINDOW || accepted < 0 || accepted > TT_MAX_STEP ||
-        json_array_size(unmeasured) != TT_MAX_TARGETS || !read_watch(loss_watch, &state->loss) ||
-        !read_watch(norm_watch, &state->norm)) {
+    if (!read_count(json_object_get(gates, "accepted"), &state->accepted) ||
+        !read_reals(json_object_get(gates, "losses"), state->losses, TT_LOSS_WINDOW) ||
+        !json_is_boolean(settled) || !json_is_boolean(armed) ||
+        !read_watch(json_object_get(gates, "loss_watch"), &state->loss) ||
+        !read_watch(json_object_get(gates, "norm_watch"), &state->norm) ||
+        !read_unmeasured(json_object_get(gates, "unmeasured"), state)) {
         return tt_fail(TT_ECORRUPT, "%s: /meta/state.json has no usable gate history", where);
     }
-    state->accepted = accepted;
-    state->loss_settled = settled;
-    state->update_armed = armed;
-    for (size_t i = 0; i < TT_LOSS_WINDOW; i++) {
-        state->losses[i] = json_number_value(json_array_get(losses, i));
-    }
-    for (size_t i = 0; i < TT_MAX_TARGETS; i++) {
-        state->unmeasured[i] = json_integer_value(json_array_get(unmeasured, i));
-    }
+    state->loss_settled = json_is_true(settled);
+    state->update_armed = json_is_true(armed);
     return TT_OK;
 }
 
