@@ -70,15 +70,6 @@ static void update_range(const adamw_body *body, int64_t begin, int64_t n, buffe
         sums->nonfinite += count_nonfinite((const float *)body->g->p_next + begin, n);
 }
 
-/* The square roots, where v itself is kept: nothing is lost. */
-static void measure_roots(const float *root, int64_t n, loss_sums *sums)
-{
-    tt_vsum none = {{0}, {0}}, norm = {{0}, {0}};
-    for (int64_t i = 0; i < n; i += TT_LANES)
-        tt_vadd_squares_of(&norm, root + i, n - i);
-    loss_sums_add(sums, none, norm, root, n);
-}
-
 TT_INLINE void measure_updates(const adamw_body *body, const float *m, const float *root,
                                const float *u, int64_t n, loss_sums *sums)
 {
@@ -108,7 +99,7 @@ static void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, buff
     update_range(body, begin, n, b, sums);
     encode_range(b->m, &g->m_next, begin, end, b->m_decoded, &sums->m);
     if (g->v_next.codec == TT_CODEC_F32) {
-        measure_roots(b->root, n, &sums->root);
+        measure_kept(b->root, n, &sums->root); /* it is v that is kept */
         root_decoded = b->root;
     } else {
         encode_range(b->root, &g->v_next, begin, end, b->root_decoded, &sums->root);

@@ -203,19 +203,23 @@ TT_INLINE void encode_bf16(const float *x, uint16_t *codes, int64_t n, float *de
     loss_sums_add(sums, error, norm, x, n);
 }
 
+/* What is kept as it is loses nothing (x - x is NaN where x is not finite). */
+static void measure_kept(const float *x, int64_t n, loss_sums *sums)
+{
+    tt_vsum none = {{0}, {0}}, norm = {{0}, {0}};
+    for (int64_t i = 0; i < n; i += TT_LANES)
+        tt_vadd_squares_of(&norm, x + i, n - i);
+    loss_sums_add(sums, none, norm, x, n);
+    if (!isfinite(tt_vtotal(&norm)))
+        sums->bad.error_squares = NAN;
+}
+
 TT_INLINE void encode_f32(const float *x, float *codes, int64_t n, float *decoded, loss_sums *sums)
 {
-    tt_vsum error = {{0}, {0}}, norm = {{0}, {0}};
-    for (int64_t i = 0; i < n; i += TT_LANES) {
-        int64_t here = tt_min64(TT_LANES, n - i);
-        tt_vf v = tt_vload_up_to(x + i, here);
-        tt_vstore_up_to(codes + i, v, here);
-        if (decoded != NULL)
-            tt_vstore_up_to(decoded + i, v, here);
-        tt_vadd_squares(&error, v - v); /* NaN where it is not finite */
-        tt_vadd_squares_of(&norm, x + i, here);
-    }
-    loss_sums_add(sums, error, norm, x, n);
+    memcpy(codes, x, (size_t)n * sizeof *codes);
+    if (decoded != NULL)
+        memcpy(decoded, x, (size_t)n * sizeof *decoded);
+    measure_kept(x, n, sums);
 }
 
 /* Elements [begin, end) of `to`, of which x is the first (and decoded, which may be NULL). */

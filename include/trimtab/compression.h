@@ -25,9 +25,8 @@ extern "C" {
 /* From most to fewest bits. Zeroed memory is an encoding of zeros in all of them. */
 typedef enum tt_codec {
     TT_CODEC_F32, /* as it is */
-    /* Round to nearest even: error <= 2^-9 |x| of normal floats. NaN stays NaN (quiet), infinity
-     * infinity; what is finite stays finite (beyond the greatest bf16 it becomes that: error <=
-     * 2^-8 |x|). */
+    /* Round to nearest even: error <= 2^-8 |x| of normal floats. NaN stays NaN (quiet), infinity
+     * infinity; what is finite stays finite (beyond the greatest bf16 it becomes that). */
     TT_CODEC_BF16,
     /* Per block: q = round(x * 127 / absmax), to nearest even; scale = absmax / 127, at least
      * 2^-126 where absmax is not 0 (Dettmers et al. 2022, 8-bit optimizers, with linear codes).

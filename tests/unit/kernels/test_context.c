@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,6 +148,79 @@ static void test_guard(void **state)
     tt_context_destroy(context);
 }
 
+/* Operations of other modules open tensor memory themselves; opens nest. */
+static void test_open(void **state)
+{
+    (void)state;
+    tt_context *context = make_context(1 << 16, true);
+    void *a;
+    float host[16] = {1};
+    assert_int_equal(tt_tensor_alloc(context, sizeof host, &a), TT_OK);
+    assert_int_equal(tt_tensor_open(context), TT_OK);
+    assert_int_equal(tt_tensor_write(context, a, host, sizeof host), TT_OK);
+    assert_true(*(float *)a == 1);
+    assert_int_equal(tt_tensor_open(context), TT_OK);
+    tt_tensor_close(context);
+    assert_false(touch_kills(a));
+    tt_tensor_close(context);
+    assert_true(touch_kills(a));
+    tt_context_destroy(context);
+}
+
+/* Pages of [begin, begin + bytes) that are in memory. */
+static size_t resident(char *begin, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), count = 0;
+    unsigned char present[64];
+    assert_true(bytes / page <= sizeof present);
+    assert_int_equal(mincore(begin, bytes, present), 0);
+    for (size_t i = 0; i < bytes / page; i++)
+        count += present[i] & 1;
+    return count;
+}
+
+/* Whole pages go back to the system; their neighbours' bytes stay. */
+static void check_release(bool guard)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = 32 * page;
+    tt_context *context = make_context(2 * bytes, guard);
+    void *tensor;
+    assert_int_equal(tt_tensor_alloc(context, bytes, &tensor), TT_OK); /* at the arena's start */
+    char *host = malloc(bytes), *base = tensor;
+    assert_non_null(host);
+    memset(host, 7, bytes);
+    assert_int_equal(tt_tensor_write(context, tensor, host, bytes), TT_OK);
+    assert_int_equal(resident(base, bytes), 32);
+    assert_int_equal(tt_tensor_release(context, base + 64, 20 * page), TT_OK);
+    assert_int_equal(resident(base, bytes), 32 - 19);
+    assert_int_equal(tt_tensor_release(context, base + 30 * page + 128, 256), TT_OK);
+    assert_int_equal(tt_tensor_release(context, base + 31 * page - 64, 128), TT_OK);
+    assert_int_equal(tt_tensor_release(context, base, 0), TT_OK);
+    assert_int_equal(tt_tensor_read(context, host, tensor, bytes), TT_OK);
+    for (size_t i = 0; i < bytes; i++) {
+        bool gone = (i >= 64 && i < 64 + 20 * page) ||
+                    (i >= 30 * page + 128 && i < 30 * page + 384) ||
+                    (i >= 31 * page - 64 && i < 31 * page + 64);
+        assert_int_equal(host[i], gone ? 0 : 7);
+    }
+    assert_int_equal(touch_kills(base + 64), guard);
+    memset(host, 9, bytes);
+    assert_int_equal(tt_tensor_write(context, tensor, host, bytes), TT_OK);
+    assert_int_equal(tt_tensor_release(context, base, bytes), TT_OK);
+    assert_int_equal(resident(base, bytes), 0);
+    assert_int_equal(tt_tensor_release(context, base, bytes + 64), TT_EINVAL);
+    assert_int_equal(tt_tensor_release(context, host, 64), TT_EINVAL);
+    free(host);
+    tt_context_destroy(context);
+}
+
+static void test_release(void **state)
+{
+    (void)state;
+    check_release(false);
+    check_release(true);
+}
+
 typedef struct reader {
     tt_context *context;
     void *tensor;
@@ -271,6 +345,8 @@ int main(void)
         cmocka_unit_test(test_tensors),
         cmocka_unit_test(test_tile),
         cmocka_unit_test(test_guard),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_release),
         cmocka_unit_test(test_guard_from_two_threads),
         cmocka_unit_test(test_operations_under_guard),
         cmocka_unit_test(test_registry),
