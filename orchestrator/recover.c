@@ -213,7 +213,10 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
     }
     switch (found.verdict) {
     case TT_SEARCH_TRANSIENT:
-        decision->action = o->dirty ? TT_ACTION_ROLLBACK : TT_ACTION_RETRY;
+        if (o->dirty) {
+            return TT_OK; /* the ladder's next rung is the rollback, and it counts them */
+        }
+        decision->action = TT_ACTION_RETRY;
         break;
     case TT_SEARCH_SINGLE:
     case TT_SEARCH_EITHER:

@@ -37,6 +37,7 @@ static tt_status apply(void *user, const tt_config *config)
 static void prepare(toy *job, const char *directory)
 {
     static const char *const keys[] = {"toy.tile"};
+    static const char *const baseline[] = {"32"};
     toy_init(job, directory);
     job->optimization_count = 1;
     job->optimizations[0] = (tt_optimization){.size = sizeof(tt_optimization),
@@ -44,6 +45,7 @@ static void prepare(toy *job, const char *directory)
                                               .tier = TT_TIER_TILE,
                                               .keys = keys,
                                               .key_count = 1,
+                                              .baseline = baseline,
                                               .propose = propose,
                                               .apply = apply};
     toy_add_fault(
@@ -128,8 +130,9 @@ static void killed(void *const *state, const char *const *settings, const char *
         assert_true(ended == 0 || ended == -SIGKILL);
         if (ended != 0) {
             /* Every other time the second process dies as well. */
-            int again = in_a_child(directory, "auto", settings,
-                                   at % 4 < 2 ? TT_FILE_FAULT_NONE : TT_FILE_FAULT_KILL, at * 7 % 60);
+            int again =
+                in_a_child(directory, "auto", settings,
+                           at % 4 < 2 ? TT_FILE_FAULT_NONE : TT_FILE_FAULT_KILL, at * 7 % 60);
             assert_true(again == 0 || again == -SIGKILL);
             if (again != 0) {
                 assert_int_equal(in_a_child(directory, "auto", settings, TT_FILE_FAULT_NONE, 0), 0);

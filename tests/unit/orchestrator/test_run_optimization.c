@@ -53,6 +53,7 @@ static tt_status apply(void *user, const tt_config *config)
 }
 
 static const char *const keys[] = {"toy.tile", "toy.block"};
+static const char *const baseline[] = {"32", "32"};
 
 static void prepare(toy *job, tuner *mine, const char *directory, size_t key_count)
 {
@@ -66,6 +67,7 @@ static void prepare(toy *job, tuner *mine, const char *directory, size_t key_cou
                                               .tier = TT_TIER_TILE,
                                               .keys = keys,
                                               .key_count = key_count,
+                                              .baseline = baseline,
                                               .propose = propose,
                                               .apply = apply};
 }
@@ -168,15 +170,18 @@ static void what_is_wrong_with_one(void **state)
     prepare(&job, &mine, toy_path(state, "size"), 1);
     job.optimizations[0].size--;
     assert_int_equal(toy_open(&job, NULL, NULL), TT_EINVAL);
+    prepare(&job, &mine, toy_path(state, "baseline"), 1);
+    job.optimizations[0].baseline = NULL;
+    assert_int_equal(toy_open(&job, NULL, NULL), TT_EINVAL);
     prepare(&job, &mine, toy_path(state, "key"), 1);
     static const char *const unknown[] = {"toy.none"};
     job.optimizations[0].keys = unknown;
     assert_int_equal(toy_open(&job, NULL, NULL), TT_EINTERNAL);
-    /* After the start it is too late; without `propose` the key stays as it is. */
+    /* After the start it is too late; without `propose` the key begins at its baseline. */
     prepare(&job, &mine, toy_path(state, "late"), 1);
     job.optimizations[0].propose = NULL;
     assert_ok(toy_open(&job, NULL, NULL));
-    assert_int_equal(mine.applied_tile, -1);
+    assert_int_equal(mine.applied_tile, 32);
     assert_int_equal(tt_orchestrator_add(job.orchestrator, &job.optimizations[0]), TT_EINVAL);
     assert_ok(toy_close(&job, TT_OK));
 }

@@ -138,15 +138,17 @@ static const struct {
 
 enum { TENSORS = sizeof tensors / sizeof *tensors };
 
-static size_t tensor_count(void *user)
+static size_t tensor_count(void *user, int slot)
 {
     (void)user;
+    (void)slot;
     return TENSORS;
 }
 
-static tt_status tensor_info(void *user, size_t index, tt_tensor_info *out)
+static tt_status tensor_info(void *user, int slot, size_t index, tt_tensor_info *out)
 {
     (void)user;
+    (void)slot;
     *out = (tt_tensor_info){.dtype = tensors[index].dtype, .rank = tensors[index].rank};
     snprintf(out->name, sizeof out->name, "%s", tensors[index].name);
     memcpy(out->dims, tensors[index].dims, sizeof tensors[index].dims);
@@ -287,6 +289,7 @@ tt_status toy_open(toy *job, const char *resume, const char *const *settings)
 {
     job->sink = (tt_log_sink){.write = take_log, .user = job};
     const tt_host host = {.size = sizeof host,
+                          .scratch_slot = -1,
                           .user = job,
                           .tensor_count = tensor_count,
                           .tensor_info = tensor_info,
