@@ -417,6 +417,15 @@ static void value_at(const tt_param *param, size_t at, char out[32])
     snprintf(out, 32, "%.*s", (int)strcspn(choice, "|"), choice);
 }
 
+/* A codec moves along memory, of which a larger block needs less; a tile along its size. */
+static tt_adapt_move along(const tt_param *param, tt_adapt_move move)
+{
+    if (!param->memory_falls || param->tier == TT_TIER_TILE || move == TT_ADAPT_HOLD) {
+        return move;
+    }
+    return move == TT_ADAPT_UP ? TT_ADAPT_DOWN : TT_ADAPT_UP;
+}
+
 /* One of the optimization's adaptable keys, a step along its lattice; the keys take turns. */
 static bool propose(tt_orchestrator *o, int optimization, tt_adapt_move move, tt_change *out)
 {
@@ -433,7 +442,7 @@ static bool propose(tt_orchestrator *o, int optimization, tt_adapt_move move, tt
         size_t count;
         size_t next;
         int at = position_of(param, o->requested, &count);
-        if (at < 0 || !tt_adapt_neighbour(count, (size_t)at, move, &next)) {
+        if (at < 0 || !tt_adapt_neighbour(count, (size_t)at, along(param, move), &next)) {
             continue;
         }
         snprintf(out->key, sizeof out->key, "%s", param->key);
