@@ -133,7 +133,7 @@ static tt_status read_step(const char *path, int64_t *step)
 static bool join_into(char *out, size_t capacity, const char *directory, const char *name)
 {
     int length = snprintf(out, capacity, "%s/%s", directory, name);
-    return length > 0 && (size_t)length < capacity;
+    return (size_t)length < capacity; /* also where it is -1 */
 }
 
 static void pass_over(const tt_log_sink *log)

@@ -6,8 +6,6 @@
 
 tt_status tt_extent_add(tt_extent_set *set, int64_t begin, int64_t end)
 {
-    if (begin >= end)
-        return TT_OK;
     /* [first, last) are the items that touch the new one and merge with it. */
     size_t first = 0;
     while (first < set->count && set->items[first].end < begin)

@@ -16,7 +16,7 @@ typedef struct tt_extent_set {
     size_t capacity;
 } tt_extent_set;
 
-/* Adds [begin, end). */
+/* Adds [begin, end), which is not empty. */
 tt_status tt_extent_add(tt_extent_set *set, int64_t begin, int64_t end);
 /* The first byte below `bytes` that is not in the set; `bytes` when all are. */
 int64_t tt_extent_first_gap(const tt_extent_set *set, int64_t bytes);

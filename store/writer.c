@@ -215,7 +215,7 @@ tt_status tt_store_writer_add_text(tt_store_writer *writer, const char *path, co
     if (bytes > 0)
         memcpy(copy, text, bytes);
     tt_status status = declare(writer, path, TT_U8, 1, dims, &dataset);
-    if (status == TT_OK && dataset)
+    if (dataset)
         dataset->text = copy;
     else
         free(copy);
@@ -334,7 +334,7 @@ tt_status tt_store_writer_hash_to(tt_store_writer *writer, int64_t offset)
                 hash_image(writer, next && next->file_offset < offset ? next->file_offset : offset);
         } else if (writer->hashed >= next->file_offset + next->bytes) {
             writer->hash_next++;
-        } else if (next->text && writer->hashed == next->file_offset) {
+        } else if (next->text) { /* always as a whole */
             status = tt_sha256_update(writer->hash, next->text, (size_t)next->bytes);
             writer->hashed += next->bytes;
         } else {

@@ -6,11 +6,6 @@
 
 /* ---- keys --------------------------------------------------------------------------------- */
 
-static bool can_move(const tt_param *param)
-{
-    return param->tier != TT_TIER_NONE && (param->lattice != NULL || param->ladder);
-}
-
 /* Splits the choices of a ladder; the request is the number of the chosen one. */
 static void climb(tt_collected_key *own, tt_resolve_key *key, const char *chosen)
 {
@@ -58,8 +53,8 @@ static tt_status collect_keys(tt_collection *c, const tt_config *config)
     for (tt_tier tier = TT_TIER_TILE; tier <= TT_TIER_RLVR; tier++) {
         for (size_t i = 0; i < config->count; i++) {
             const tt_param *param = config->params->sorted[i];
-            if (param->tier != tier || !can_move(param) ||
-                tt_config_winner(config, i)->value.is_auto)
+            bool steps = param->lattice != NULL || param->ladder;
+            if (param->tier != tier || !steps || tt_config_winner(config, i)->value.is_auto)
                 continue;
             if (c->key_count == TT_RESOLVE_MAX_KEYS)
                 return tt_fail(TT_EINTERNAL,

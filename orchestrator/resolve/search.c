@@ -198,12 +198,8 @@ bool tt_search_run(tt_search *search, uint64_t active, uint16_t held, int64_t *v
     for (size_t k = 0; k < search->key_count; k++) {
         const tt_resolve_key *key = &search->keys[k];
         search->root[k] = ~(uint64_t)0 >> (64 - key->value_count);
-        if (held & bit16(k)) {
-            int index = tt_search_index_of(key, key->request);
-            if (index < 0)
-                return false;
-            search->root[k] = bit64((size_t)index);
-        }
+        if (held & bit16(k))
+            search->root[k] = bit64((size_t)tt_search_index_of(key, key->request));
         search->domain[0][k] = search->root[k];
         search->reason[0][k] = 0;
     }

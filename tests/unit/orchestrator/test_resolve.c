@@ -312,6 +312,55 @@ static bool divides_nonzero(const void *user, const int64_t *v)
     return v[0] != 0 && v[1] != 0 && divides(user, v);
 }
 
+/* A ladder: values are numbers of words. */
+static void test_values_with_names(void **state)
+{
+    (void)state;
+    static const int64_t rungs[] = {0, 1, 2};
+    static const char *const names[] = {"int8", "bf16", "f32"};
+    tt_resolve_key key = KEY("codec", TT_TIER_COMPRESSION, rungs, 7);
+    tt_resolution got;
+    tt_text text;
+    tt_text_init(&text);
+    key.value_names = names;
+    assert_int_equal(tt_resolve(&key, 1, NULL, 0, &got, &text), TT_OK);
+    assert_string_equal(text.data, "codec 7 -> f32 (nearest on the lattice)\n");
+    tt_text_clear(&text);
+}
+
+static void malformed(const setup *s, size_t key_count, size_t rule_count, const char *message)
+{
+    tt_resolution got;
+    assert_int_equal(tt_resolve(s->keys, key_count, s->rules, rule_count, &got, NULL), TT_EINVAL);
+    assert_non_null(strstr(tt_error_message(), message));
+}
+
+static void test_malformed_keys(void **state)
+{
+    (void)state;
+    setup s;
+    make(&s);
+    malformed(&s, TT_RESOLVE_MAX_KEYS + 1, 0, "17 keys and 0 rules");
+    malformed(&s, KEYS, TT_RESOLVE_MAX_RULES + 1, "5 keys and 65 rules");
+    s.keys[1].name = NULL;
+    malformed(&s, KEYS, 0, "key 1 lacks a name");
+    make(&s);
+    s.keys[1].origin = NULL;
+    malformed(&s, KEYS, 0, "key 1 lacks a name, an origin");
+    make(&s);
+    s.keys[1].values = NULL;
+    malformed(&s, KEYS, 0, "key 1 lacks a name, an origin or values");
+    make(&s);
+    s.keys[1].tier = TT_TIER_RLVR + 1;
+    malformed(&s, KEYS, 0, "kernels.tile_k has no tier");
+    make(&s);
+    s.keys[1].value_count = TT_RESOLVE_MAX_VALUES + 1;
+    malformed(&s, KEYS, 0, "kernels.tile_k has 65 values");
+    make(&s);
+    s.rules[0].name = NULL;
+    malformed(&s, KEYS, 1, "rule 0 lacks a name");
+}
+
 static void test_arguments(void **state)
 {
     (void)state;
@@ -358,6 +407,8 @@ int main(void)
         cmocka_unit_test(test_order_of_array),
         cmocka_unit_test(test_refusal_names_keys),
         cmocka_unit_test(test_dead_end_is_short),
+        cmocka_unit_test(test_values_with_names),
+        cmocka_unit_test(test_malformed_keys),
         cmocka_unit_test(test_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -446,6 +446,47 @@ static void test_too_many_keys(void **state)
     }
 }
 
+static bool only_two_of_four(const void *user, const tt_value *v)
+{
+    (void)user;
+    return v[0].as.boolean + v[1].as.boolean + v[2].as.boolean + v[3].as.boolean == 2;
+}
+
+/* As many keys as a rule can have; and no parameter for a memory budget. */
+static void test_four_keys(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a.a", "a.b", "a.c", "a.d"};
+    static const tt_rule rule = {
+        .name = "two of four", .keys = {"a.a", "a.b", "a.c", "a.d"}, .holds = only_two_of_four};
+    tt_param table[4];
+    tt_params *params = NULL;
+    tt_config *out = NULL;
+    tt_resolve_options options = steered_options(false);
+    for (int i = 0; i < 4; i++)
+        table[i] = (tt_param){.key = names[i],
+                              .type = TT_TYPE_BOOL,
+                              .unit = "",
+                              .default_text = i < 2 ? "true" : "false",
+                              .mutability = TT_MUTABLE_AT_RESUME,
+                              .owner = "test",
+                              .help = "a switch"};
+    assert_ok(tt_params_create(&params));
+    assert_ok(tt_params_register(params, table, 4));
+    assert_ok(tt_params_register_rules(params, &rule, 1));
+    tt_config *config = configure(params, SET("a.a=true"));
+    assert_ok(tt_config_resolve(config, &options, &out, NULL));
+    assert_null(out);
+    tt_config_destroy(config);
+    config = configure(params, SET("a.a=false"));
+    assert_int_equal(tt_config_resolve(config, &options, &out, NULL), TT_ECONFIG);
+    assert_string_equal(tt_error_message(),
+                        "'two of four' does not hold: a.a = false (--set), a.b = true (default), "
+                        "a.c = false (default), a.d = false (default); change one of them");
+    tt_config_destroy(config);
+    tt_params_destroy(params);
+}
+
 /* ---- without memory ----------------------------------------------------------------------- */
 
 /* Whatever allocation fails: TT_ENOMEM, and nothing was changed. */
@@ -636,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_registering),
         cmocka_unit_test(test_ladders_are_checked),
         cmocka_unit_test(test_too_many_keys),
+        cmocka_unit_test(test_four_keys),
         cmocka_unit_test(test_starvation),
         cmocka_unit_test(test_starved_tables),
         cmocka_unit_test(test_random_configurations),

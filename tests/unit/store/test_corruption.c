@@ -201,6 +201,7 @@ static void test_malformed_headers(void **state)
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "1", SHA),
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "9223372036854775807", SHA),
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "0", "\"x\""),
+        HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "0", "7"),
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "0,\"more\":1", SHA),
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "0,\"step\":2", SHA),
         HEADER(FORMAT, "1", "\"r\"", "1", "\"\"", "0", SHA) "x",
