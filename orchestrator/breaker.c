@@ -91,10 +91,9 @@ static bool take_half_open(tt_breaker *breaker, tt_breaker_event event, int64_t 
         }
         change(breaker, TT_BREAKER_CLOSED, step);
         return true;
-    case TT_BREAKER_PROBE:
-        break;
+    default: /* TT_BREAKER_PROBE: one is under way */
+        return false;
     }
-    return false;
 }
 
 bool tt_breaker_take(tt_breaker *breaker, tt_breaker_event event, int64_t step)
