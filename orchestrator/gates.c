@@ -7,15 +7,15 @@
 /* What a cured step must have to spare, as a share of the limit. */
 #define TO_SPARE 0.05
 
-typedef enum kind {
+typedef enum gate_kind {
     METRIC,     /* one measurement within an interval */
     TARGET_MAX, /* the worst of the targets of one kind, below a limit */
     SPIKE,
     DRIFT,
-} kind;
+} gate_kind;
 
 static const struct {
-    kind kind;
+    gate_kind kind;
     tt_metric metric;         /* but for TARGET_MAX */
     tt_error_kind error_kind; /* of TARGET_MAX */
 } gates[TT_GATE_COUNT] = {
@@ -170,14 +170,11 @@ static bool any_target(const tt_gate_targets *targets, tt_gate gate, tt_gate_pha
 
 bool tt_gate_armed(const tt_gate_state *state, const tt_gate_targets *targets, tt_gate gate)
 {
-    switch (gates[gate].kind) {
-    case TARGET_MAX:
+    if (gates[gate].kind == TARGET_MAX) {
         return any_target(targets, gate, TT_GATES_ALL);
-    case SPIKE:
-    case DRIFT:
+    }
+    if (gates[gate].kind != METRIC) {
         return tt_watch_armed(watch_of(state, gate));
-    case METRIC:
-        break;
     }
     return gate != TT_GATE_UPDATE_FINITE || state->update_armed;
 }
@@ -263,7 +260,7 @@ static tt_gate_decision judge_targets(const tt_gate_state *state, const tt_gate_
                                       tt_gate gate, tt_gate_phase phase, double maximum,
                                       const tt_measurements *measured)
 {
-    int worst = -1;
+    int worst = 0;
     double largest = -1;
     for (int i = 0; i < targets->count; i++) {
         if (!watches_target(targets, gate, phase, i)) {
@@ -275,7 +272,7 @@ static tt_gate_decision judge_targets(const tt_gate_state *state, const tt_gate_
             worst = i;
         }
     }
-    if (worst < 0 || largest < maximum) {
+    if (largest < maximum) {
         return pass();
     }
     double error = measured->errors[worst];
@@ -290,16 +287,11 @@ static tt_gate_decision judge_targets(const tt_gate_state *state, const tt_gate_
 static bool applies(const tt_gate_state *state, const tt_gate_targets *targets, tt_gate gate,
                     tt_gate_phase phase, const tt_measurements *measured)
 {
-    switch (gates[gate].kind) {
-    case TARGET_MAX:
+    if (gates[gate].kind == TARGET_MAX) {
         return any_target(targets, gate, phase);
-    case SPIKE:
-    case DRIFT:
-        return tt_gate_armed(state, targets, gate);
-    case METRIC:
-        break;
     }
-    return tt_gate_armed(state, targets, gate) || measured->present[gates[gate].metric];
+    bool reported = gates[gate].kind == METRIC && measured->present[gates[gate].metric];
+    return reported || tt_gate_armed(state, targets, gate);
 }
 
 tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state *state,
@@ -313,17 +305,15 @@ tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state
         return pass();
     }
     tt_gate_interval(limits, state, gate, &minimum, &maximum, &reason);
-    switch (gates[gate].kind) {
-    case TARGET_MAX:
-        return judge_targets(state, targets, gate, phase, maximum, measured);
-    case SPIKE:
-        return judge_watch(state, gate, maximum, maximum, measured);
-    case DRIFT:
-        return judge_watch(state, gate, limits->drift_max, maximum, measured);
-    case METRIC:
-        break;
+    gate_kind kind = gates[gate].kind;
+    if (kind == METRIC) {
+        return judge_metric(gate, minimum, maximum, measured);
     }
-    return judge_metric(gate, minimum, maximum, measured);
+    if (kind == TARGET_MAX) {
+        return judge_targets(state, targets, gate, phase, maximum, measured);
+    }
+    double warn_above = kind == DRIFT ? limits->drift_max : maximum;
+    return judge_watch(state, gate, warn_above, maximum, measured);
 }
 
 tt_gate_decision tt_gates_judge(const tt_gate_limits *limits, const tt_gate_state *state,

@@ -457,6 +457,25 @@ static void plant(tt_measurements *measured, uint64_t place, double value)
     }
 }
 
+/* Asked by itself, a gate that has nothing to look at passes. */
+static void what_is_not_armed_passes(void **state)
+{
+    (void)state;
+    const tt_gate_limits limits = defaults();
+    const tt_gate_state fresh = {0};
+    tt_measurements empty;
+    tt_measurements_init(&empty);
+    for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
+        bool armed = tt_gate_armed(&fresh, &none, gate);
+        tt_gate_decision decision =
+            tt_gate_judge(&limits, &fresh, &none, gate, TT_GATES_ALL, &empty);
+        assert_int_equal(armed, gate <= TT_GATE_GRADIENT_NORM);
+        assert_int_equal(decision.verdict, armed ? TT_TRIP : TT_PASS);
+        assert_int_equal(decision.missing, armed);
+        assert_string_equal(decision.gate, armed ? tt_gate_name(gate) : "");
+    }
+}
+
 /* Every place, value and state of a run; and each gate by itself. */
 static void not_a_number_always_trips(void **state)
 {
@@ -552,6 +571,7 @@ int main(void)
         cmocka_unit_test(drift_warns_then_trips),
         cmocka_unit_test(a_trip_beats_a_warning),
         cmocka_unit_test(cured_spikes_and_drift),
+        cmocka_unit_test(what_is_not_armed_passes),
         cmocka_unit_test(not_a_number_always_trips),
         cmocka_unit_test(bad_steps_at_random),
         cmocka_unit_test(the_window_takes_numbers_only),
