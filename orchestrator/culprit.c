@@ -2,7 +2,7 @@
 
 /* The questions, in the order in which they are asked at each depth. */
 enum {
-    UNCHANGED, /* at the first depth only */
+    UNCHANGED,
     ALONE,     /* suspect `at` off */
     TOGETHER,  /* all suspects up to `at` off */
     PUT_BACK,  /* `set` off, but for suspect `at` */
@@ -104,7 +104,7 @@ static void go_deeper(tt_search *search)
     }
     search->depth++;
     search->cured_alone = 0;
-    enter(search, ALONE);
+    enter(search, UNCHANGED);
 }
 
 /* To the next suspect, or past the last one to what follows the phase. */

@@ -4,7 +4,8 @@
  * One replay goes from an older state up to the step that tripped, with something changed; it is
  * *cured* when the gate that tripped then passes by 5 % of its limit and no other gate trips.
  * At each depth, from the youngest state to the oldest:
- *   (0) unchanged (at the first depth only)
+ *   (0) unchanged: if that cures at a greater depth, a younger state was harmed once, in memory, and
+ *       the run goes on from there
  *   (1) each active optimization off by itself, in reverse precedence (RLVR, compression, tile).
  * All of them, so that two that are harmful only together are told from one that is harmful alone
  *   (2) off cumulatively in that order until cured; then each is put back on, one after the other,

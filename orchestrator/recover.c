@@ -213,7 +213,7 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
     }
     switch (found.verdict) {
     case TT_SEARCH_TRANSIENT:
-        if (o->dirty) {
+        if (o->dirty || found.cured_depth > 0) {
             return TT_OK; /* the ladder's next rung is the rollback, and it counts them */
         }
         decision->action = TT_ACTION_RETRY;
