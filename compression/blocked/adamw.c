@@ -63,28 +63,37 @@ static void update_range(const adamw_body *body, int64_t begin, int64_t n, buffe
 {
     const adamw_body local = *body; /* which no store through a float can change */
     tt_vsum change = {{0}, {0}};
-    for (int64_t i = 0; i < n; i += TT_LANES)
-        update_lanes(&local, begin, i, tt_min64(TT_LANES, n - i), b, &change);
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES)
+        update_lanes(&local, begin, i, TT_LANES, b, &change);
+    if (i < n)
+        update_lanes(&local, begin, i, n - i, b, &change);
     tt_vsum_add(&sums->change, change);
     if (!isfinite(tt_vtotal(&change))) /* exactly where a new parameter is not finite */
         sums->nonfinite += count_nonfinite((const float *)body->g->p_next + begin, n);
 }
 
-TT_INLINE void measure_updates(const adamw_body *body, const float *m, const float *root,
-                               const float *u, int64_t n, loss_sums *sums)
+TT_INLINE void measure_update(const tt_codec_step *step, const float *m, const float *root,
+                              const float *u, int64_t here, tt_vsum *error, tt_vsum *norm)
+{
+    tt_vf exact = tt_vload_up_to(u, here);
+    tt_vf decoded = update_of(step, tt_vload_up_to(m, here), tt_vload_up_to(root, here));
+    for (int64_t lane = here; lane < TT_LANES; lane++)
+        decoded[lane] = 0; /* 0/0 if epsilon is 0 */
+    tt_vadd_squares(error, exact - decoded);
+    tt_vadd_squares_of(norm, u, here);
+}
+
+static void measure_updates(const adamw_body *body, const float *m, const float *root,
+                            const float *u, int64_t n, loss_sums *sums)
 {
     const tt_codec_step step = body->step;
     tt_vsum error = {{0}, {0}}, norm = {{0}, {0}};
-    for (int64_t i = 0; i < n; i += TT_LANES) {
-        int64_t here = tt_min64(TT_LANES, n - i);
-        tt_vf exact = tt_vload_up_to(u + i, here);
-        tt_vf decoded =
-            update_of(&step, tt_vload_up_to(m + i, here), tt_vload_up_to(root + i, here));
-        for (int64_t lane = here; lane < TT_LANES; lane++)
-            decoded[lane] = 0; /* 0/0 if epsilon is 0 */
-        tt_vadd_squares(&error, exact - decoded);
-        tt_vadd_squares_of(&norm, u + i, here);
-    }
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES)
+        measure_update(&step, m + i, root + i, u + i, TT_LANES, &error, &norm);
+    if (i < n)
+        measure_update(&step, m + i, root + i, u + i, n - i, &error, &norm);
     loss_sums_add(sums, error, norm, u, n);
 }
 

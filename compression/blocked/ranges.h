@@ -89,17 +89,46 @@ TT_INLINE quantized quantize(tt_vf x, tt_codec_scale s, bool up)
     return (quantized){codes, __builtin_convertvector(codes, tt_vf) * s.scale};
 }
 
+TT_INLINE int32_t greatest_magnitude(const float *x, int64_t n)
+{
+    tt_vi most = {0};
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES)
+        most = tt_vmax_int(most, (tt_vi)tt_vload(x + i) & 0x7fffffff);
+    if (i < n)
+        most = tt_vmax_int(most, (tt_vi)tt_vload_up_to(x + i, n - i) & 0x7fffffff);
+    return tt_vmax_lane(most);
+}
+
+/* Where a sign was seen: it may be that of a zero. */
+static int32_t greatest_if_nonnegative(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!(x[i] >= 0))
+            return 0x7f800000;
+    return greatest_magnitude(x, n);
+}
+
 /* Bits of the greatest |x|, as an integer: from 0x7f800000 on, the block has no scale. */
 TT_INLINE int32_t greatest(const float *x, int64_t n, bool up)
 {
-    tt_vi most = {0}, negative = {0};
-    for (int64_t i = 0; i < n; i += TT_LANES) {
-        tt_vf v = tt_vload_up_to(x + i, n - i);
-        most = tt_vmax_int(most, (tt_vi)v & 0x7fffffff);
-        if (up)
-            negative |= v < 0;
+    if (!up)
+        return greatest_magnitude(x, n);
+    tt_vi most = {0}, signs = {0};
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES) {
+        tt_vi v = (tt_vi)tt_vload(x + i);
+        most = tt_vmax_int(most, v); /* what is negative is a negative integer */
+        signs |= v;
     }
-    return tt_vmax_lane(up ? most | (negative & 0x7f800000) : most);
+    if (i < n) {
+        tt_vi v = (tt_vi)tt_vload_up_to(x + i, n - i);
+        most = tt_vmax_int(most, v);
+        signs |= v;
+    }
+    if (__builtin_expect(tt_vany(signs < 0), 0))
+        return greatest_if_nonnegative(x, n);
+    return tt_vmax_lane(most);
 }
 
 /* A block that cannot be encoded. */
@@ -117,23 +146,32 @@ static void spoil(const float *x, int64_t n, bool up, int8_t *codes, float *deco
 }
 
 /* `decoded` may be NULL. */
+TT_INLINE void encode_lanes(const float *x, int64_t here, bool up, tt_codec_scale s, int8_t *codes,
+                            float *decoded, tt_vsum *error, tt_vsum *norm)
+{
+    tt_vf v = tt_vload_up_to(x, here);
+    quantized q = quantize(v, s, up);
+    tt_vb narrow = tt_vnarrow8(q.codes);
+    if (here == TT_LANES)
+        memcpy(codes, &narrow, sizeof narrow);
+    else
+        memcpy(codes, &narrow, (size_t)here % sizeof narrow);
+    if (decoded != NULL)
+        tt_vstore_up_to(decoded, q.decoded, here);
+    tt_vadd_squares(error, v - q.decoded);
+    tt_vadd_squares_of(norm, x, here);
+}
+
 TT_INLINE void encode_block(const float *x, int64_t n, bool up, tt_codec_scale s, int8_t *codes,
                             float *decoded, tt_vsum *error, tt_vsum *norm)
 {
-    for (int64_t i = 0; i < n; i += TT_LANES) {
-        int64_t here = tt_min64(TT_LANES, n - i);
-        tt_vf v = tt_vload_up_to(x + i, here);
-        quantized q = quantize(v, s, up);
-        tt_vb narrow = tt_vnarrow8(q.codes);
-        if (here == TT_LANES)
-            memcpy(codes + i, &narrow, sizeof narrow);
-        else
-            memcpy(codes + i, &narrow, (size_t)here);
-        if (decoded != NULL)
-            tt_vstore_up_to(decoded + i, q.decoded, here);
-        tt_vadd_squares(error, v - q.decoded);
-        tt_vadd_squares_of(norm, x + i, here);
-    }
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES)
+        encode_lanes(x + i, TT_LANES, up, s, codes + i, decoded == NULL ? NULL : decoded + i, error,
+                     norm);
+    if (i < n)
+        encode_lanes(x + i, n - i, up, s, codes + i, decoded == NULL ? NULL : decoded + i, error,
+                     norm);
 }
 
 /* A range of at most TT_CODEC_BLOCK_MAX elements; first all maxima, then all scales, then all
@@ -182,24 +220,33 @@ TT_INLINE tt_vu bf16_bits(tt_vf v)
     return rounded;
 }
 
+TT_INLINE void encode_bf16_lanes(const float *x, uint16_t *codes, int64_t here, float *decoded,
+                                 tt_vsum *error, tt_vsum *norm)
+{
+    tt_vf v = tt_vload_up_to(x, here);
+    tt_vu bits = bf16_bits(v);
+    tt_vs narrow = tt_vupper16(bits);
+    if (here == TT_LANES)
+        memcpy(codes, &narrow, sizeof narrow);
+    else
+        memcpy(codes, &narrow, (size_t)here * sizeof *codes % sizeof narrow);
+    if (decoded != NULL)
+        tt_vstore_up_to(decoded, (tt_vf)bits, here);
+    tt_vadd_squares(error, v - (tt_vf)bits);
+    tt_vadd_squares_of(norm, x, here);
+}
+
 TT_INLINE void encode_bf16(const float *x, uint16_t *codes, int64_t n, float *decoded,
                            loss_sums *sums)
 {
     tt_vsum error = {{0}, {0}}, norm = {{0}, {0}};
-    for (int64_t i = 0; i < n; i += TT_LANES) {
-        int64_t here = tt_min64(TT_LANES, n - i);
-        tt_vf v = tt_vload_up_to(x + i, here);
-        tt_vu bits = bf16_bits(v);
-        tt_vs narrow = tt_vupper16(bits);
-        if (here == TT_LANES)
-            memcpy(codes + i, &narrow, sizeof narrow);
-        else
-            memcpy(codes + i, &narrow, (size_t)here * sizeof *codes);
-        if (decoded != NULL)
-            tt_vstore_up_to(decoded + i, (tt_vf)bits, here);
-        tt_vadd_squares(&error, v - (tt_vf)bits);
-        tt_vadd_squares_of(&norm, x + i, here);
-    }
+    int64_t i = 0;
+    for (; i + TT_LANES <= n; i += TT_LANES)
+        encode_bf16_lanes(x + i, codes + i, TT_LANES, decoded == NULL ? NULL : decoded + i, &error,
+                          &norm);
+    if (i < n)
+        encode_bf16_lanes(x + i, codes + i, n - i, decoded == NULL ? NULL : decoded + i, &error,
+                          &norm);
     loss_sums_add(sums, error, norm, x, n);
 }
 
