@@ -246,7 +246,11 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
     if (status || o->saved_step == tt_orchestrator_step(o)) {
         return status; /* this step is already on disk */
     }
-    status = prepare_job(o);
+    /* Who goes on from here takes what was decided up to this step for done. */
+    status = tt_follow(o, tt_orchestrator_step(o));
+    if (!status) {
+        status = prepare_job(o);
+    }
     if (status) {
         note_failure(o);
     } else {
