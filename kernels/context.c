@@ -242,17 +242,26 @@ tt_status tt_tensor_zero(tt_context *context, void *tensor, size_t bytes)
     return TT_OK;
 }
 
+/* The whole pages within; false if there are none. */
+static bool pages_within(const void *tensor, size_t bytes, uintptr_t *first, uintptr_t *last)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor;
+    *first = (begin + page - 1) / page * page;
+    *last = (begin + bytes) / page * page;
+    return *first < *last;
+}
+
 tt_status tt_tensor_release(tt_context *context, void *tensor, size_t bytes)
 {
     tt_status status = check_range(context, "tensor_release", tensor, bytes);
     if (status != TT_OK || bytes == 0)
         return status;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)tensor;
-    uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+    uintptr_t first, last, begin = (uintptr_t)tensor;
     status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
-    if (first >= last || madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
+    if (!pages_within(tensor, bytes, &first, &last) ||
+        madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
         memset(tensor, 0, bytes); /* no whole page, or the system keeps it (locked memory) */
     } else {
         memset(tensor, 0, first - begin);
@@ -260,4 +269,14 @@ tt_status tt_tensor_release(tt_context *context, void *tensor, size_t bytes)
     }
     tt_tensor_close(context);
     return TT_OK;
+}
+
+tt_status tt_tensor_hollow(tt_context *context, void *tensor, size_t bytes)
+{
+    tt_status status = check_range(context, "tensor_hollow", tensor, bytes);
+    uintptr_t first, last;
+    /* Advice only: a kernel without huge pages refuses, and nothing is lost. */
+    if (status == TT_OK && pages_within(tensor, bytes, &first, &last))
+        (void)madvise((void *)first, last - first, MADV_NOHUGEPAGE);
+    return status == TT_OK ? tt_tensor_release(context, tensor, bytes) : status;
 }

@@ -73,14 +73,21 @@ static tt_status create_layout(const tt_slot_memory *memory, tt_slot_layout *lay
     return TT_OK;
 }
 
-/* Room for the largest tensor that may be encoded: parameters, and both moments in 16 bits. */
-static tt_status create_staging(tt_slot_memory *memory)
+/* Elements of the largest tensor that may be encoded. */
+static int64_t largest_encoded(const tt_slot_memory *memory)
 {
     int64_t largest = 0;
     for (size_t i = 0; i < tt_model_tensor_count(memory->model); i++) {
         int64_t count = tensor_of(memory, i)->count;
         largest = count >= TT_ENCODED_ELEMENTS && count > largest ? count : largest;
     }
+    return largest;
+}
+
+/* Room for its parameters, and both moments in 16 bits. */
+static tt_status create_staging(tt_slot_memory *memory)
+{
+    int64_t largest = largest_encoded(memory);
     size_t half = tt_codec_bytes(TT_CODEC_BF16, 0, largest);
     TRY(tt_tensor_alloc(memory->context, (size_t)largest * sizeof(float), &memory->staging.params));
     TRY(tt_tensor_alloc(memory->context, half, &memory->staging.m));
@@ -152,8 +159,8 @@ tt_status tt_slot_settle(tt_slot_memory *memory, int slot, size_t tensor, tt_cod
     size_t used = tt_codec_bytes(codec, block, m.n); /* v takes as much */
     layout->codec[tensor] = codec;
     if (used < layout->extent[tensor]) {
-        TRY(tt_tensor_release(memory->context, (unsigned char *)m.data + used, place - used));
-        TRY(tt_tensor_release(memory->context, (unsigned char *)v.data + used, place - used));
+        TRY(tt_tensor_hollow(memory->context, (unsigned char *)m.data + used, place - used));
+        TRY(tt_tensor_hollow(memory->context, (unsigned char *)v.data + used, place - used));
     }
     layout->extent[tensor] = used;
     return TT_OK;
@@ -341,6 +348,12 @@ tt_status tt_slot_release(tt_slot_memory *memory, int slot)
     TRY(tt_tensor_release(memory->context, tensors->params, bytes));
     TRY(tt_tensor_release(memory->context, tensors->m, bytes));
     TRY(tt_tensor_release(memory->context, tensors->v, bytes));
+    /* An update in place elsewhere fills it again. */
+    size_t largest = (size_t)largest_encoded(memory);
+    const tt_slot_tensors *staging = &memory->staging;
+    TRY(tt_tensor_release(memory->context, staging->params, largest * sizeof(float)));
+    TRY(tt_tensor_release(memory->context, staging->m, largest * sizeof(uint16_t)));
+    TRY(tt_tensor_release(memory->context, staging->v, largest * sizeof(uint16_t)));
     reset_layout(memory, &memory->layouts[slot]);
     tt_slot_list_parts(memory, slot);
     return TT_OK;

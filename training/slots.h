@@ -95,7 +95,7 @@ tt_status tt_slot_part_write(tt_slot_memory *memory, int slot, size_t index, int
                              const void *data, size_t bytes);
 
 tt_status tt_slot_copy(tt_slot_memory *memory, int from, int to);
-/* All of its pages go back; zero, f32. */
+/* All of its pages go back, and the staging area's; zero, f32. */
 tt_status tt_slot_release(tt_slot_memory *memory, int slot);
 /* Lays `slot` out for these tensors (sorted by name), or TT_ECONFIG. */
 tt_status tt_slot_prepare(tt_slot_memory *memory, int slot, const tt_tensor_info *tensors,
