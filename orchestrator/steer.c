@@ -715,7 +715,8 @@ tt_status tt_steer_begin(tt_orchestrator *o)
         return status;
     }
     if (fork->alternating) {
-        bool candidate_now = fork->live_done != tt_trial_shadow_first(&fork->trial);
+        bool candidate_first = tt_trial_shadow_first(&fork->trial);
+        bool candidate_now = candidate_first ? !fork->shadow_done : fork->live_done;
         return candidate_now ? switch_over(o, step) : TT_OK;
     }
     if (tt_trial_shadow_first(&fork->trial) && !fork->shadow_done) {
