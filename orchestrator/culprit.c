@@ -3,9 +3,9 @@
 /* The questions, in the order in which they are asked at each depth. */
 enum {
     UNCHANGED,
-    ALONE,     /* suspect `at` off */
-    TOGETHER,  /* all suspects up to `at` off */
-    PUT_BACK,  /* `set` off, but for suspect `at` */
+    ALONE,    /* suspect `at` off */
+    TOGETHER, /* all suspects up to `at` off */
+    PUT_BACK, /* `set` off, but for suspect `at` */
     BATCH,
     RATE,
 };
@@ -103,7 +103,6 @@ static void go_deeper(tt_search *search)
         return;
     }
     search->depth++;
-    search->cured_alone = 0;
     enter(search, UNCHANGED);
 }
 
@@ -144,9 +143,12 @@ static void advance(tt_search *search)
 /* Whether the answer to what stands next is open. */
 static bool is_open(const tt_search *search)
 {
+    if (search->phase == UNCHANGED) {
+        return true;
+    }
     if (search->phase == BATCH) {
         /* (0) has shown that steps repeat bit by bit: from an older state, the step that tripped
-         * would be reached with the same state, and the next batch is as good or bad as before. */
+         * is reached with the same state, and the next batch is as good or bad as before. */
         return search->depth == 0;
     }
     if (search->phase == RATE) {

@@ -4,15 +4,16 @@
  * One replay goes from an older state up to the step that tripped, with something changed; it is
  * *cured* when the gate that tripped then passes by 5 % of its limit and no other gate trips.
  * At each depth, from the youngest state to the oldest:
- *   (0) unchanged: if that cures at a greater depth, a younger state was harmed once, in memory, and
- *       the run goes on from there
+ *   (0) unchanged: if that cures at a greater depth, a younger state was harmed once, in memory,
+ *       and the run goes on from there
  *   (1) each active optimization off by itself, in reverse precedence (RLVR, compression, tile).
- * All of them, so that two that are harmful only together are told from one that is harmful alone
+ *       All of them, so that two that are harmful only together are told from one that is harmful
+ *       alone
  *   (2) off cumulatively in that order until cured; then each is put back on, one after the other,
  *       and stays on if the replay is still cured: what is left is a smallest guilty set (given
  *       that switching more off never harms)
- *   (3) the next batch in place of the last one (at the first depth only: steps repeat bit by bit,
- *       so from an older state nothing else can come of it)
+ *   (3) the next batch in place of the last one (at the first depth only: (0) has shown that steps
+ *       repeat bit by bit, so from an older state nothing else can come of it)
  *   (4) a tenth of the learning rate
  * What acts on state, and (4), start at the second depth, unless the gate judges what the step
  * itself has written: then they start at the first. A suspect is compared with the others of the
@@ -35,7 +36,7 @@ enum { TT_CULPRIT_MAX_REPLAYED = 64, TT_CULPRIT_MAX_SUSPECTS = 16, TT_CULPRIT_MA
 
 typedef enum tt_verdict_of_search {
     TT_SEARCH_RUNNING,
-    TT_SEARCH_TRANSIENT,      /* (0) cured: no one is to blame, and no breaker opens */
+    TT_SEARCH_TRANSIENT,      /* (0) cured, at cured_depth: no one is to blame, no breaker opens */
     TT_SEARCH_NONDETERMINISM, /* (0) trips again, with other bits: hardware or a race */
     TT_SEARCH_SINGLE,         /* exactly one optimization of the depth alone cures */
     TT_SEARCH_EITHER,         /* each of several alone cures: harmful together; the one that comes
