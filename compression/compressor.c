@@ -227,7 +227,7 @@ tt_status tt_encode(tt_compressor *compressor, const void *x, const tt_encoded *
         return status;
     if (overlap(x, (size_t)to->n * sizeof(float), to->data, extent(to)))
         return tt_fail(TT_EINVAL, "encode: the tensor overlaps the result");
-    tt_encode_args args = {x, *to, &found};
+    tt_encode_args args = {x, *to, loss == NULL ? NULL : &found};
     status = run(compressor, TT_CODEC_ENCODE, &args, (const tt_encoded *[2]){to, NULL});
     if (status == TT_OK && loss != NULL)
         tt_codec_loss_add(loss, &found);
@@ -259,9 +259,11 @@ tt_status tt_adamw_encoded(tt_compressor *compressor, const tt_adamw_encoded_arg
     tt_adamw_encoded_args all = *args;
     tt_codec_loss *to[3] = {args->m_loss, args->v_loss, args->u_loss};
     all.verdict = &verdict;
-    all.m_loss = &losses[0];
-    all.v_loss = &losses[1];
-    all.u_loss = &losses[2];
+    if (to[0] != NULL || to[1] != NULL || to[2] != NULL) {
+        all.m_loss = &losses[0];
+        all.v_loss = &losses[1];
+        all.u_loss = &losses[2];
+    }
     status = run(compressor, TT_CODEC_ADAMW, &all,
                  (const tt_encoded *[2]){&args->m_next, &args->v_next});
     if (status != TT_OK)

@@ -36,7 +36,7 @@ typedef struct tt_codec_exec {
 typedef struct tt_encode_args {
     const float *x;
     tt_encoded to;
-    tt_codec_loss *loss; /* added to; never NULL here */
+    tt_codec_loss *loss; /* added to; NULL: not measured */
 } tt_encode_args;
 
 typedef struct tt_decode_args {
@@ -44,7 +44,7 @@ typedef struct tt_decode_args {
     float *x;
 } tt_decode_args;
 
-/* `args`: tt_encode_args, tt_decode_args, or tt_adamw_encoded_args with all losses there. */
+/* `args`: tt_encode_args, tt_decode_args, or tt_adamw_encoded_args with all losses or none. */
 typedef void (*tt_codec_fn)(const tt_codec_exec *exec, const void *args);
 
 #define TT_CODEC_VARIANT(op, name, isa, function)                                                  \

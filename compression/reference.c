@@ -74,7 +74,7 @@ void tt_encode__reference(const tt_codec_exec *exec, const void *args)
     (void)exec;
     const tt_encode_args *g = args;
     encode_range(g->x, &g->to, 0, g->to.n);
-    for (int64_t i = 0; i < g->to.n; i++)
+    for (int64_t i = 0; g->loss != NULL && i < g->to.n; i++)
         measure(g->loss, g->x[i], decode_one(&g->to, i), g->to.codec == TT_CODEC_UINT8_UP);
 }
 
@@ -124,7 +124,7 @@ void tt_adamw_encoded__reference(const tt_codec_exec *exec, const void *args)
         step_range(g, &s, begin, end, m, v);
         encode_range(m, &g->m_next, begin, end);
         encode_range(v, &g->v_next, begin, end);
-        for (int64_t i = begin; i < end; i++) {
+        for (int64_t i = begin; g->m_loss != NULL && i < end; i++) {
             float m1 = m[i - begin], m2 = decode_one(&g->m_next, i);
             float v1 = v[i - begin], v2 = decode_one(&g->v_next, i);
             float r1 = squared ? sqrtf(v1) : v1, r2 = squared ? sqrtf(v2) : v2;

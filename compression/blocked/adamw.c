@@ -24,7 +24,7 @@ typedef struct buffers {
 typedef struct adamw_sums {
     loss_sums m, root, u;
     tt_vsum change;
-    uint64_t nonfinite; /* parameters */
+    uint64_t nonfinite; /* parameters; moments too where no loss is measured */
 } adamw_sums;
 
 TT_INLINE tt_vf update_of(const tt_codec_step *s, tt_vf m, tt_vf root)
@@ -34,7 +34,7 @@ TT_INLINE tt_vf update_of(const tt_codec_step *s, tt_vf m, tt_vf root)
 
 /* Lanes past the end have all zeros, and a change of 0 whatever epsilon is. */
 TT_INLINE void update_lanes(const adamw_body *body, int64_t at, int64_t i, int64_t here, buffers *b,
-                            tt_vsum *change)
+                            tt_vsum *change, tt_vf *probe)
 {
     const tt_adamw_encoded_args *g = body->g;
     const tt_codec_step *s = &body->step;
@@ -56,21 +56,26 @@ TT_INLINE void update_lanes(const adamw_body *body, int64_t at, int64_t i, int64
     if (here < TT_LANES)
         next = tt_vload_up_to(p_next, here);
     tt_vadd_squares(change, next - p);
+    if (probe != NULL)
+        *probe += (m + root) * 0; /* NaN where one is not finite (or their sum is not) */
 }
 
-static void update_range(const adamw_body *body, int64_t begin, int64_t n, buffers *b,
-                         adamw_sums *sums)
+TT_INLINE void update_range(const adamw_body *body, int64_t begin, int64_t n, bool measured,
+                            buffers *b, adamw_sums *sums)
 {
     const adamw_body local = *body; /* which no store through a float can change */
     tt_vsum change = {{0}, {0}};
+    tt_vf moments = {0}, *probe = measured ? NULL : &moments;
     int64_t i = 0;
     for (; i + TT_LANES <= n; i += TT_LANES)
-        update_lanes(&local, begin, i, TT_LANES, b, &change);
+        update_lanes(&local, begin, i, TT_LANES, b, &change, probe);
     if (i < n)
-        update_lanes(&local, begin, i, n - i, b, &change);
+        update_lanes(&local, begin, i, n - i, b, &change, probe);
     tt_vsum_add(&sums->change, change);
     if (!isfinite(tt_vtotal(&change))) /* exactly where a new parameter is not finite */
         sums->nonfinite += count_nonfinite((const float *)body->g->p_next + begin, n);
+    if (!measured && tt_vany(moments != 0))
+        sums->nonfinite += count_nonfinite(b->m, n) + count_nonfinite(b->root, n);
 }
 
 TT_INLINE void measure_update(const tt_codec_step *step, const float *m, const float *root,
@@ -97,32 +102,35 @@ static void measure_updates(const adamw_body *body, const float *m, const float 
     loss_sums_add(sums, error, norm, u, n);
 }
 
-static void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, buffers *b,
-                        adamw_sums *sums)
+TT_INLINE void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, bool measured,
+                           buffers *b, adamw_sums *sums)
 {
     const tt_adamw_encoded_args *g = body->g;
     int64_t n = end - begin;
-    const float *m_decoded = b->m_decoded, *root_decoded = b->root_decoded;
+    const float *root_decoded = b->root_decoded;
     decode_range(&g->m, begin, end, b->m, false);
     decode_range(&g->v, begin, end, b->root, false);
-    update_range(body, begin, n, b, sums);
-    encode_range(b->m, &g->m_next, begin, end, b->m_decoded, &sums->m);
-    if (g->v_next.codec == TT_CODEC_F32) {
+    update_range(body, begin, n, measured, b, sums);
+    encode_range(b->m, &g->m_next, begin, end, measured ? b->m_decoded : NULL,
+                 measured ? &sums->m : NULL);
+    if (g->v_next.codec != TT_CODEC_F32) {
+        encode_range(b->root, &g->v_next, begin, end, measured ? b->root_decoded : NULL,
+                     measured ? &sums->root : NULL);
+    } else if (measured) {
         measure_kept(b->root, n, &sums->root); /* it is v that is kept */
         root_decoded = b->root;
-    } else {
-        encode_range(b->root, &g->v_next, begin, end, b->root_decoded, &sums->root);
     }
-    measure_updates(body, m_decoded, root_decoded, b->u, n, &sums->u);
+    if (measured)
+        measure_updates(body, b->m_decoded, root_decoded, b->u, n, &sums->u);
 }
 
-static tt_codec_partial adamw_sum_block(const void *data, int64_t begin, int64_t end)
+TT_INLINE tt_codec_partial adamw_range(const adamw_body *body, int64_t begin, int64_t end,
+                                       bool measured)
 {
-    const adamw_body *body = data;
     adamw_sums sums = {0};
     buffers b;
     for (int64_t i = begin; i < end; i += body->chunk)
-        adamw_chunk(body, i, tt_min64(end, i + body->chunk), &b, &sums);
+        adamw_chunk(body, i, tt_min64(end, i + body->chunk), measured, &b, &sums);
     if (body->stream)
         tt_vstream_fence();
     tt_codec_partial found = {loss_total(&sums.m),
@@ -131,6 +139,16 @@ static tt_codec_partial adamw_sum_block(const void *data, int64_t begin, int64_t
                               {sums.nonfinite, tt_vtotal(&sums.change)}};
     found.verdict.nonfinite += found.first.nonfinite + found.second.nonfinite;
     return found;
+}
+
+static tt_codec_partial adamw_sum_block(const void *data, int64_t begin, int64_t end)
+{
+    return adamw_range(data, begin, end, true);
+}
+
+static tt_codec_partial adamw_unmeasured(const void *data, int64_t begin, int64_t end)
+{
+    return adamw_range(data, begin, end, false);
 }
 
 static int64_t chunk_of(const tt_adamw_encoded_args *g)
@@ -149,10 +167,14 @@ void TT_BLOCKED(tt_adamw_encoded)(const tt_codec_exec *exec, const void *args)
     bool stream = g->p_next != g->p && (uintptr_t)g->p_next % (TT_LANES * 4) == 0 &&
                   (size_t)g->n * sizeof(float) >= TT_CODEC_STREAM_BYTES;
     adamw_body body = {g, tt_codec_step_of(g), chunk_of(g), stream};
-    tt_codec_partial total = sum_blocks(exec, g->n, adamw_sum_block, &body);
-    tt_codec_loss_add(g->m_loss, &total.first);
-    tt_codec_loss_add(g->v_loss, &total.second);
-    tt_codec_loss_add(g->u_loss, &total.update);
+    bool measured = g->m_loss != NULL;
+    tt_codec_partial total =
+        sum_blocks(exec, g->n, measured ? adamw_sum_block : adamw_unmeasured, &body);
+    if (measured) {
+        tt_codec_loss_add(g->m_loss, &total.first);
+        tt_codec_loss_add(g->v_loss, &total.second);
+        tt_codec_loss_add(g->u_loss, &total.update);
+    }
     g->verdict->nonfinite += total.verdict.nonfinite;
     g->verdict->update_squares += total.verdict.update_squares;
 }

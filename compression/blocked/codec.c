@@ -11,11 +11,20 @@ static tt_codec_partial encode_sum_block(const void *body, int64_t begin, int64_
     return (tt_codec_partial){.first = loss_total(&sums)};
 }
 
+static tt_codec_partial encode_unmeasured(const void *body, int64_t begin, int64_t end)
+{
+    const tt_encode_args *g = body;
+    encode_range(g->x + begin, &g->to, begin, end, NULL, NULL);
+    return (tt_codec_partial){0};
+}
+
 void TT_BLOCKED(tt_encode)(const tt_codec_exec *exec, const void *args)
 {
     const tt_encode_args *g = args;
-    tt_codec_partial total = sum_blocks(exec, g->to.n, encode_sum_block, g);
-    tt_codec_loss_add(g->loss, &total.first);
+    tt_codec_partial total =
+        sum_blocks(exec, g->to.n, g->loss == NULL ? encode_unmeasured : encode_sum_block, g);
+    if (g->loss != NULL)
+        tt_codec_loss_add(g->loss, &total.first);
 }
 
 /* What is decoded is used next: where it fits the caches, it should be there. */

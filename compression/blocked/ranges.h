@@ -30,10 +30,15 @@ static uint64_t count_nonfinite(const float *x, int64_t n)
     return count;
 }
 
-/* Adds a range's sums, which loops keep in variables of their own (registers). Whether anything is
+/* Loops over a range take a loss_sums, or NULL (known where they are inlined) if nothing is to be
+ * measured.
+ *
+ * Adds a range's sums, which loops keep in variables of their own (registers). Whether anything is
  * not finite is seen from the sum: squares of floats do not overflow in float64. */
 TT_INLINE void loss_sums_add(loss_sums *to, tt_vsum error, tt_vsum norm, const float *x, int64_t n)
 {
+    if (to == NULL)
+        return;
     tt_vsum_add(&to->error, error);
     tt_vsum_add(&to->norm, norm);
     if (!isfinite(tt_vtotal(&norm)))
@@ -136,13 +141,14 @@ static void spoil(const float *x, int64_t n, bool up, int8_t *codes, float *deco
                   tt_codec_loss *loss)
 {
     memset(codes, 0, (size_t)n);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; loss != NULL && i < n; i++) {
         loss->norm_squares += (double)x[i] * (double)x[i];
         loss->nonfinite += !isfinite(x[i]) || (up && x[i] < 0);
         if (decoded != NULL)
             decoded[i] = NAN;
     }
-    loss->error_squares = NAN;
+    if (loss != NULL)
+        loss->error_squares = NAN;
 }
 
 /* `decoded` may be NULL. */
@@ -158,8 +164,10 @@ TT_INLINE void encode_lanes(const float *x, int64_t here, bool up, tt_codec_scal
         memcpy(codes, &narrow, (size_t)here % sizeof narrow);
     if (decoded != NULL)
         tt_vstore_up_to(decoded, q.decoded, here);
-    tt_vadd_squares(error, v - q.decoded);
-    tt_vadd_squares_of(norm, x, here);
+    if (error != NULL) {
+        tt_vadd_squares(error, v - q.decoded);
+        tt_vadd_squares_of(norm, x, here);
+    }
 }
 
 TT_INLINE void encode_block(const float *x, int64_t n, bool up, tt_codec_scale s, int8_t *codes,
@@ -198,9 +206,10 @@ TT_INLINE void encode_blocks(const float *x, const tt_encoded *to, int64_t begin
         int64_t at = k << shift, here = tt_min64(step, n - at);
         float *out = decoded == NULL ? NULL : decoded + at;
         if (most[k] < 0x7f800000)
-            encode_block(x + at, here, up, s[k], codes + at, out, &error, &norm);
+            encode_block(x + at, here, up, s[k], codes + at, out, sums == NULL ? NULL : &error,
+                         &norm);
         else
-            spoil(x + at, here, up, codes + at, out, &sums->bad);
+            spoil(x + at, here, up, codes + at, out, sums == NULL ? NULL : &sums->bad);
     }
     loss_sums_add(sums, error, norm, x, 0); /* spoil() counts */
 }
@@ -232,8 +241,10 @@ TT_INLINE void encode_bf16_lanes(const float *x, uint16_t *codes, int64_t here, 
         memcpy(codes, &narrow, (size_t)here * sizeof *codes % sizeof narrow);
     if (decoded != NULL)
         tt_vstore_up_to(decoded, (tt_vf)bits, here);
-    tt_vadd_squares(error, v - (tt_vf)bits);
-    tt_vadd_squares_of(norm, x, here);
+    if (error != NULL) {
+        tt_vadd_squares(error, v - (tt_vf)bits);
+        tt_vadd_squares_of(norm, x, here);
+    }
 }
 
 TT_INLINE void encode_bf16(const float *x, uint16_t *codes, int64_t n, float *decoded,
@@ -242,11 +253,11 @@ TT_INLINE void encode_bf16(const float *x, uint16_t *codes, int64_t n, float *de
     tt_vsum error = {{0}, {0}}, norm = {{0}, {0}};
     int64_t i = 0;
     for (; i + TT_LANES <= n; i += TT_LANES)
-        encode_bf16_lanes(x + i, codes + i, TT_LANES, decoded == NULL ? NULL : decoded + i, &error,
-                          &norm);
+        encode_bf16_lanes(x + i, codes + i, TT_LANES, decoded == NULL ? NULL : decoded + i,
+                          sums == NULL ? NULL : &error, &norm);
     if (i < n)
-        encode_bf16_lanes(x + i, codes + i, n - i, decoded == NULL ? NULL : decoded + i, &error,
-                          &norm);
+        encode_bf16_lanes(x + i, codes + i, n - i, decoded == NULL ? NULL : decoded + i,
+                          sums == NULL ? NULL : &error, &norm);
     loss_sums_add(sums, error, norm, x, n);
 }
 
@@ -266,7 +277,8 @@ TT_INLINE void encode_f32(const float *x, float *codes, int64_t n, float *decode
     memcpy(codes, x, (size_t)n * sizeof *codes);
     if (decoded != NULL)
         memcpy(decoded, x, (size_t)n * sizeof *decoded);
-    measure_kept(x, n, sums);
+    if (sums != NULL)
+        measure_kept(x, n, sums);
 }
 
 /* Elements [begin, end) of `to`, of which x is the first (and decoded, which may be NULL). */

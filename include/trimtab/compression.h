@@ -83,10 +83,10 @@ typedef struct tt_compressor tt_compressor;
 TT_API tt_status tt_compressor_create(tt_context *context, tt_compressor **out);
 TT_API void tt_compressor_destroy(tt_compressor *compressor);
 
-/* Encodes to->n floats of tensor memory and, in the same pass, decodes and measures. `loss` (may
- * be NULL) is added to. Blocks (INT8, UINT8_UP) with a NaN or an infinity have scale NaN and codes
- * 0: they decode to NaN throughout. `x` may not overlap to->data. TT_EINVAL for what breaks this;
- * nothing in the data is an error. */
+/* Encodes to->n floats of tensor memory and, in the same pass, decodes and measures. `loss` is
+ * added to; NULL: nothing is measured, which takes less time. Blocks (INT8, UINT8_UP) with a NaN or
+ * an infinity have scale NaN and codes 0: they decode to NaN throughout. `x` may not overlap
+ * to->data. TT_EINVAL for what breaks this; nothing in the data is an error. */
 TT_API tt_status tt_encode(tt_compressor *compressor, const void *x, const tt_encoded *to,
                            tt_codec_loss *loss);
 /* Any bytes decode to something. `x` may not overlap from->data. */
@@ -109,7 +109,7 @@ typedef struct tt_adamw_encoded_args {
     double weight_decay;
     const tt_step_scalars *scalars;
     tt_verdict *verdict;   /* added to, as in TT_OP_ADAMW: p, m and v before they are encoded */
-    tt_codec_loss *m_loss; /* of m; added to; may be NULL */
+    tt_codec_loss *m_loss; /* of m; added to; may be NULL (all three: not measured, faster) */
     tt_codec_loss *v_loss; /* of sqrt(v); likewise */
     tt_codec_loss *u_loss; /* of the update u = m^ / (sqrt(v^) + epsilon), exact against decoded */
 } tt_adamw_encoded_args;

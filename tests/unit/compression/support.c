@@ -94,8 +94,9 @@ float ct_scale(const ct_bytes *bytes, int64_t block)
 
 ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const float *g,
                  const ct_bytes *m, const ct_bytes *v, ct_layout m_next, ct_layout v_next,
-                 const tt_step_scalars *scalars, bool in_place)
+                 const tt_step_scalars *scalars, int how)
 {
+    bool in_place = (how & CT_IN_PLACE) != 0;
     ct_bench bench = ct_open(setting, 9 * n + 9 * 1024);
     size_t bytes = (size_t)n * 4;
     ct_step step = {.p = malloc(bytes + 1)};
@@ -109,9 +110,11 @@ ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const flo
     args.m_next = in_place ? args.m : place(&bench, m_next, n);
     args.v_next = in_place ? args.v : place(&bench, v_next, n);
     args.verdict = &step.verdict;
-    args.m_loss = &step.m_loss;
-    args.v_loss = &step.v_loss;
-    args.u_loss = &step.u_loss;
+    if ((how & CT_UNMEASURED) == 0) {
+        args.m_loss = &step.m_loss;
+        args.v_loss = &step.v_loss;
+        args.u_loss = &step.u_loss;
+    }
     if (tt_adamw_encoded(bench.compressor, &args) != TT_OK)
         fail_msg("%s", tt_error_message());
     assert_int_equal(tt_tensor_read(bench.context, step.p, args.p_next, bytes), TT_OK);

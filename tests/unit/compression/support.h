@@ -56,10 +56,13 @@ typedef struct ct_layout {
     int64_t block;
 } ct_layout;
 
-/* m and v as next sides; in_place needs the same layouts as m and v have. */
+/* How a step is taken. CT_IN_PLACE needs the same layouts on both sides; CT_UNMEASURED leaves the
+ * losses 0. */
+enum { CT_APART = 0, CT_IN_PLACE = 1, CT_UNMEASURED = 2 };
+
 ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const float *g,
                  const ct_bytes *m, const ct_bytes *v, ct_layout m_next, ct_layout v_next,
-                 const tt_step_scalars *scalars, bool in_place);
+                 const tt_step_scalars *scalars, int how);
 void ct_step_clear(ct_step *step);
 
 /* Normal values over many magnitudes, with zeros; nonnegative if up. The caller frees. */

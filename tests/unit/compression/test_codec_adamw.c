@@ -104,7 +104,7 @@ static void expect_adamw(const char *variant, const problem *q, const layouts *l
     ct_bytes m = ct_encode(&reference, l->m.codec, l->m.block, q->m, q->n, NULL);
     ct_bytes v = encode_v(q, l->v);
     ct_step want =
-        ct_adamw(&reference, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, false);
+        ct_adamw(&reference, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, CT_APART);
     for (int threads = 1; threads <= 3; threads++) {
         const ct_setting setting = {variant, threads, threads == 2, threads % 3};
         snprintf(what, sizeof what, "%s n %lld: %s %lld %s %lld -> %s %lld %s %lld, %d threads",
@@ -112,16 +112,21 @@ static void expect_adamw(const char *variant, const problem *q, const layouts *l
                  tt_codec_name(l->v.codec), (long long)l->v.block, tt_codec_name(l->m_next.codec),
                  (long long)l->m_next.block, tt_codec_name(l->v_next.codec),
                  (long long)l->v_next.block, threads);
-        ct_step got =
-            ct_adamw(&setting, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, false);
-        expect_step(&got, &want, q->n, what);
-        ct_step_clear(&got);
-        if (memcmp(&l->m, &l->m_next, sizeof l->m) != 0 ||
-            memcmp(&l->v, &l->v_next, sizeof l->v) != 0)
-            continue;
-        got = ct_adamw(&setting, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, true);
-        expect_step(&got, &want, q->n, what);
-        ct_step_clear(&got);
+        bool same = memcmp(&l->m, &l->m_next, sizeof l->m) == 0 &&
+                    memcmp(&l->v, &l->v_next, sizeof l->v) == 0;
+        for (int how = CT_APART; how <= (CT_IN_PLACE | CT_UNMEASURED); how++) {
+            if ((how & CT_IN_PLACE) != 0 && !same)
+                continue;
+            ct_step got =
+                ct_adamw(&setting, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, how);
+            if ((how & CT_UNMEASURED) != 0) {
+                got.m_loss = want.m_loss;
+                got.v_loss = want.v_loss;
+                got.u_loss = want.u_loss;
+            }
+            expect_step(&got, &want, q->n, what);
+            ct_step_clear(&got);
+        }
     }
     ct_step_clear(&want);
     free(m.data);
@@ -255,7 +260,7 @@ static void test_f32_is_plain_adamw(void **state)
     tt_verdict verdict = {0};
     run_kernel(&q, (const float *)(const void *)v.data, want, &verdict);
     ct_step got =
-        ct_adamw(&reference, q.n, q.p, q.g, &m, &v, f32.m_next, f32.v_next, &ct_scalars, false);
+        ct_adamw(&reference, q.n, q.p, q.g, &m, &v, f32.m_next, f32.v_next, &ct_scalars, CT_APART);
     const float *m1 = (const float *)(const void *)got.m.data;
     const float *v1 = (const float *)(const void *)got.v.data;
     for (int64_t i = 0; i < q.n; i++) {
@@ -300,9 +305,9 @@ static void test_step_is_decode_update_encode(void **state)
     const ct_layout f32 = {TT_CODEC_F32, 0};
     ct_bytes m = ct_encode(&reference, TT_CODEC_INT8, 64, q.m, q.n, NULL);
     ct_bytes v = encode_v(&q, usual.v);
-    ct_step exact = ct_adamw(&reference, q.n, q.p, q.g, &m, &v, f32, f32, &ct_scalars, false);
-    ct_step coded =
-        ct_adamw(&reference, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next, &ct_scalars, false);
+    ct_step exact = ct_adamw(&reference, q.n, q.p, q.g, &m, &v, f32, f32, &ct_scalars, CT_APART);
+    ct_step coded = ct_adamw(&reference, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next,
+                             &ct_scalars, CT_APART);
     assert_true(same_floats(exact.p, coded.p, q.n));
     const float *m1 = (const float *)(const void *)exact.m.data;
     float *root = malloc((size_t)q.n * 4), *u = malloc((size_t)q.n * 4);
@@ -361,7 +366,7 @@ static void test_conversions_between_steps(void **state)
             bool coded = k == 1 && step >= 4 && step < 9;
             ct_layout lm = {coded ? TT_CODEC_INT8 : TT_CODEC_F32, 64};
             ct_layout lv = {coded ? TT_CODEC_UINT8_UP : TT_CODEC_F32, 64};
-            ct_step next = ct_adamw(&best, N, p[k], g, &m[k], &v[k], lm, lv, &s, false);
+            ct_step next = ct_adamw(&best, N, p[k], g, &m[k], &v[k], lm, lv, &s, CT_APART);
             assert_int_equal(next.verdict.nonfinite, 0);
             assert_true(tt_codec_loss_ratio(&next.u_loss) < 0.05);
             assert_true((tt_codec_loss_ratio(&next.u_loss) > 0) == coded);
