@@ -246,6 +246,7 @@ tt_status tt_checkpoint_save(tt_orchestrator *o, bool background)
     if (status || o->saved_step == tt_orchestrator_step(o)) {
         return status; /* this step is already on disk */
     }
+    tt_metrics_flush(o); /* the plots reach as far as what can be resumed */
     /* Who goes on from here takes what was decided up to this step for done. */
     status = tt_follow(o, tt_orchestrator_step(o));
     if (!status) {

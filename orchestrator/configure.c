@@ -146,18 +146,6 @@ tt_status tt_apply(tt_orchestrator *o, const tt_config *config)
     return status;
 }
 
-static const tt_decision *switch_at(const tt_orchestrator *o, int64_t step)
-{
-    const tt_decision *found = NULL;
-    for (size_t i = 0; i < o->history.count; i++) {
-        const tt_decision *decision = &o->history.decisions[i];
-        if (decision->kind == TT_DECISION_SWITCH && decision->step == step) {
-            found = decision;
-        }
-    }
-    return found;
-}
-
 tt_status tt_write_resolved(tt_orchestrator *o)
 {
     char path[TT_PATH_BYTES];
@@ -174,7 +162,7 @@ tt_status tt_write_resolved(tt_orchestrator *o)
 
 tt_status tt_configure(tt_orchestrator *o, int64_t step, bool anyway)
 {
-    const tt_decision *switched = switch_at(o, step);
+    const tt_decision *switched = tt_history_switch_at(&o->history, step);
     tt_in_force want = {.version = tt_config_version(o->requested),
                         .off = tt_breakers_open(o),
                         .switched = switched ? switched->sequence : 0};

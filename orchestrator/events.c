@@ -1,7 +1,6 @@
-/* The journal (decisions.jsonl) and the metrics stream (metrics.jsonl). */
+/* The journal (decisions.jsonl), and what earlier attempts wrote into it. */
 #include "internal.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,112 +45,20 @@ tt_status tt_journal_write(tt_orchestrator *o, json_t *record)
         remember_event(o, record);
     }
     json_decref(record);
+    tt_metrics_flush(o);
     return status;
-}
-
-/* The stream is for people and plots: losing it is worth a warning, not the run. */
-static void append_metrics(tt_orchestrator *o, const char *line, size_t length)
-{
-    if (o->metrics_failed) {
-        return;
-    }
-    if (tt_jsonl_append(&o->metrics, line, length, false)) {
-        o->metrics_failed = true;
-        tt_log(o->log, TT_LOG_WARN, "%s; metrics are not written from step %lld on",
-               tt_error_message(), (long long)o->plan.step);
-    }
-}
-
-typedef struct line {
-    char text[1024];
-    size_t length;
-} line;
-
-/* A host program's locale may have another decimal point; JSON has not. */
-static void use_decimal_point(char *number)
-{
-    for (; *number; number++) {
-        if (*number == ',') {
-            *number = '.';
-        }
-    }
-}
-
-static void add_number(line *out, const char *name, double value)
-{
-    int room = (int)(sizeof out->text - out->length);
-    char number[32] = "null";
-    if (isfinite(value)) {
-        snprintf(number, sizeof number, "%.10g", value);
-        use_decimal_point(number);
-    }
-    int used = snprintf(out->text + out->length, (size_t)room, ",\"%s\":%s", name, number);
-    if (used > 0 && used < room) {
-        out->length += (size_t)used;
-    }
-}
-
-void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record)
-{
-    line out;
-    int used = snprintf(out.text, sizeof out.text,
-                        "{\"attempt\":%d,\"step\":%lld,\"position\":%lld,\"published\":%s",
-                        record->attempt, (long long)record->step, (long long)record->position,
-                        record->published ? "true" : "false");
-    out.length = (size_t)used;
-    add_number(&out, "loss", record->loss);
-    add_number(&out, "grad_norm", record->gradient_norm);
-    add_number(&out, "update_norm", record->update_norm);
-    add_number(&out, "lr", record->learning_rate);
-    add_number(&out, "tokens", (double)record->tokens);
-    add_number(&out, "seconds", record->seconds);
-    add_number(&out, "forward_seconds", record->forward_seconds);
-    add_number(&out, "backward_seconds", record->backward_seconds);
-    add_number(&out, "update_seconds", record->update_seconds);
-    add_number(&out, "policy_seconds", record->policy_seconds);
-    if (record->decision.verdict == TT_TRIP) {
-        used = snprintf(out.text + out.length, sizeof out.text - out.length, ",\"gate\":\"%s\"",
-                        record->decision.gate);
-        out.length += (size_t)used;
-    }
-    out.text[out.length++] = '}';
-    append_metrics(o, out.text, out.length);
-}
-
-void tt_metrics_write_event(tt_orchestrator *o, json_t *event)
-{
-    char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
-    if (text) {
-        append_metrics(o, text, strlen(text));
-    }
-    free(text);
-    json_decref(event);
 }
 
 /* ---- reading the journal of earlier attempts ---- */
 
-/* What was decided, or found out by a trial, is not asked again. */
-static void follow_decision(tt_orchestrator *o, const json_t *record)
-{
-    static const char *const kinds[] = {"commit", "revert", "switch", "breaker", "trial", NULL};
-    const char *kind = json_string_value(json_object_get(record, "kind"));
-    json_int_t step = json_integer_value(json_object_get(record, "step"));
-    for (int i = 0; kind && kinds[i]; i++) {
-        if (strcmp(kind, kinds[i]) == 0 && step > o->follow_until && step <= TT_MAX_STEP) {
-            o->follow_until = step;
-        }
-    }
-    json_array_append(o->replayed, (json_t *)record);
-}
-
-static tt_status replay_line(void *user, const char *text)
+static tt_status collect_line(void *user, const char *text)
 {
     tt_orchestrator *o = user;
     json_t *record = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    if (!record) {
+    if (!json_is_object(record)) {
+        json_decref(record);
         return TT_OK; /* a damaged line is history that is lost, not a reason to lose the run */
     }
-    const char *kind = json_string_value(json_object_get(record, "kind"));
     const char *action = json_string_value(json_object_get(record, "action"));
     json_int_t attempt = json_integer_value(json_object_get(record, "attempt"));
     if (action && strcmp(action, tt_action_name(TT_ACTION_ROLLBACK)) == 0) {
@@ -161,26 +68,67 @@ static tt_status replay_line(void *user, const char *text)
         o->attempt = (int)attempt;
     }
     const char *run_id = json_string_value(json_object_get(record, "run_id"));
-    if (kind && run_id && strcmp(kind, "start") == 0) {
+    if (run_id) {
         snprintf(o->run_id, sizeof o->run_id, "%s", run_id);
     }
-    follow_decision(o, record);
-    if (kind && strcmp(kind, "skip") == 0 && o->skip_count < TT_MAX_SKIPS) {
-        tt_skip skip = {.step = json_integer_value(json_object_get(record, "step")),
-                        .from = json_integer_value(json_object_get(record, "from")),
-                        .to = json_integer_value(json_object_get(record, "to"))};
-        if (tt_skip_is_sane(&skip)) {
-            o->skips[o->skip_count++] = skip;
-        }
-    }
-    json_decref(record);
-    return TT_OK;
+    return json_array_append_new(o->replayed, record) == 0
+               ? TT_OK
+               : tt_fail(TT_ENOMEM, "no memory for %s", o->journal.path);
 }
 
 tt_status tt_journal_replay(tt_orchestrator *o)
 {
     o->replayed = json_array();
-    return tt_jsonl_read(o->journal.path, replay_line, o);
+    return o->replayed ? tt_jsonl_read(o->journal.path, collect_line, o)
+                       : tt_fail(TT_ENOMEM, "no memory for %s", o->journal.path);
+}
+
+static void take_skip(tt_orchestrator *o, const json_t *record)
+{
+    tt_skip skip = {.step = json_integer_value(json_object_get(record, "step")),
+                    .from = json_integer_value(json_object_get(record, "from")),
+                    .to = json_integer_value(json_object_get(record, "to"))};
+    tt_add_skip(o, &skip);
+}
+
+/* What was decided, or found out by a trial, is not asked again: the journal is followed up to
+ * there. A step with a switch is over only when the next one begins. */
+static void follow_up_to(tt_orchestrator *o, const char *kind, const json_t *record)
+{
+    json_int_t step = json_integer_value(json_object_get(record, "step"));
+    step += strcmp(kind, tt_decision_kind_name(TT_DECISION_SWITCH)) == 0;
+    if (step > o->follow_until && step <= TT_MAX_STEP) {
+        o->follow_until = step;
+    }
+}
+
+tt_status tt_journal_take(tt_orchestrator *o)
+{
+    json_t *decisions = json_array();
+    size_t index;
+    json_t *record;
+    bool own = true; /* a folder may have held another run before */
+    json_array_foreach(o->replayed, index, record)
+    {
+        const char *kind = json_string_value(json_object_get(record, "kind"));
+        const char *run_id = json_string_value(json_object_get(record, "run_id"));
+        own = run_id ? strcmp(run_id, o->run_id) == 0 : own;
+        if (!kind || !own) {
+            continue;
+        }
+        if (strcmp(kind, "skip") == 0) {
+            take_skip(o, record);
+        } else if (tt_decision_is_kind(kind)) {
+            follow_up_to(o, kind, record);
+            json_array_append(decisions, record);
+        }
+    }
+    /* What the journal has beyond the checkpoint lies ahead. */
+    tt_status status = tt_history_read(o, decisions, -1);
+    json_decref(decisions);
+    json_decref(o->replayed);
+    o->replayed = NULL;
+    return status;
 }
 
 typedef struct choice_search {

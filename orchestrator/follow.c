@@ -1,5 +1,5 @@
 /* Decisions: journaled before they take effect, taken back when the run goes back, followed when it
- * comes again. */
+ * comes again. What the run knows of breakers, refusals and gains is read off them. */
 #include "internal.h"
 
 #include <stdio.h>
@@ -16,13 +16,19 @@ static int index_of(const void *user, const char *name)
     return -1;
 }
 
+static const char *name_of(const tt_orchestrator *o, const tt_decision *decision)
+{
+    return decision->optimization < 0 ? NULL : o->optimizations[decision->optimization].name;
+}
+
 tt_status tt_decide(tt_orchestrator *o, tt_decision *decision, json_t *extra)
 {
-    decision->sequence = o->history.next_sequence > 0 ? o->history.next_sequence : 1;
-    json_t *record = tt_decision_to_json(decision, o->optimizations[decision->optimization].name);
+    decision->sequence = o->history.last_sequence + 1;
+    decision->applied = false;
+    json_t *record = tt_decision_to_json(decision, name_of(o, decision));
     json_object_set_new(record, "attempt", json_integer(o->attempt));
     if (extra) {
-        json_object_update(record, extra);
+        json_object_update_missing(record, extra);
         json_decref(extra);
     }
     tt_status status = tt_journal_write(o, record);
@@ -37,85 +43,216 @@ tt_status tt_decide_breaker(tt_orchestrator *o, int optimization, tt_breaker_eve
     return tt_decide(o, &decision, json_pack("{s:o}", "why", tt_json_text(why)));
 }
 
-/* ---- taking back and following ---- */
-
-/* Values of a decision, forwards or back; what a user has set anew since is left alone. */
-static tt_status move_values(tt_orchestrator *o, const tt_decision *decision, bool forwards)
-{
-    char origin[96];
-    snprintf(origin, sizeof origin, "%s of %s at step %lld", tt_decision_kind_name(decision->kind),
-             o->optimizations[decision->optimization].name, (long long)decision->step);
-    tt_change changes[TT_DECISION_CHANGES];
-    int count = 0;
-    for (int i = 0; i < decision->change_count; i++) {
-        const tt_change *change = &decision->changes[i];
-        if (!tt_params_find(o->params, change->key) ||
-            tt_config_is_pinned(o->requested, change->key)) {
-            continue;
-        }
-        changes[count] = *change;
-        if (!forwards) {
-            memcpy(changes[count].to, change->from, sizeof change->from);
-        }
-        count++;
-    }
-    tt_config *next = NULL;
-    tt_status status = tt_configure_changes(o->requested, changes, count, origin, &next);
-    if (!status && next) {
-        bool in_force = o->config == o->requested;
-        if (in_force) {
-            o->config = next; /* until tt_configure looks again */
-        }
-        tt_config_destroy(o->derived);
-        o->derived = next;
-        o->requested = next;
-    }
-    return status;
-}
+/* ---- values ---- */
 
 static bool moves_values(const tt_decision *decision)
 {
     return decision->kind == TT_DECISION_COMMIT || decision->kind == TT_DECISION_REVERT;
 }
 
-static void fold_breakers(tt_orchestrator *o)
+/* Since it was made, the user may have set one of its values anew, or run a build without one. What
+ * was proven together is then left alone together. */
+static bool may_move(const tt_orchestrator *o, const tt_decision *decision)
+{
+    for (int i = 0; i < decision->change_count; i++) {
+        const char *key = decision->changes[i].key;
+        if (!tt_params_find(o->params, key) || tt_config_is_pinned(o->requested, key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Takes `next` over. */
+static void move_on(tt_orchestrator *o, tt_config *next)
+{
+    if (o->config == o->requested) {
+        o->config = next; /* until tt_configure looks again */
+    }
+    tt_config_destroy(o->derived);
+    o->derived = next;
+    o->requested = next;
+}
+
+/* Values of a decision, forwards or back. */
+static tt_status move_values(tt_orchestrator *o, const tt_decision *decision, bool forwards)
+{
+    if (!may_move(o, decision)) {
+        return TT_OK;
+    }
+    char origin[96];
+    snprintf(origin, sizeof origin, "%s of %s at step %lld%s",
+             tt_decision_kind_name(decision->kind), name_of(o, decision), (long long)decision->step,
+             forwards ? "" : " taken back");
+    tt_change changes[TT_DECISION_CHANGES];
+    for (int i = 0; i < decision->change_count; i++) {
+        changes[i] = decision->changes[i];
+        if (!forwards) {
+            memcpy(changes[i].to, decision->changes[i].from, sizeof changes[i].to);
+        }
+    }
+    tt_config *next = NULL;
+    tt_status status =
+        tt_configure_changes(o->requested, changes, decision->change_count, origin, &next);
+    if (!status && next) {
+        move_on(o, next);
+    }
+    return status;
+}
+
+/* Legal as it was when it was decided; but a user may have changed other values since. */
+static tt_status resolve_again(tt_orchestrator *o)
+{
+    tt_config *next = NULL;
+    tt_status status = tt_orchestrator_resolve(o, o->requested, &next);
+    if (!status && next) {
+        move_on(o, next);
+    }
+    return status;
+}
+
+const char *tt_decided_value(const tt_orchestrator *o, const char *key)
+{
+    for (size_t i = o->history.count; i-- > 0;) {
+        const tt_decision *decision = &o->history.decisions[i];
+        for (int k = 0; moves_values(decision) && decision->applied && k < decision->change_count;
+             k++) {
+            if (strcmp(decision->changes[k].key, key) == 0) {
+                return decision->changes[k].to;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* ---- what follows from all of them ---- */
+
+/* The keys of an optimization take turns. */
+static void note_turn(tt_orchestrator *o, const tt_decision *decision)
+{
+    const tt_optimization *optimization = &o->optimizations[decision->optimization];
+    for (size_t k = 0; decision->change_count > 0 && k < optimization->key_count; k++) {
+        if (strcmp(optimization->keys[k], decision->changes[0].key) == 0) {
+            o->turn[decision->optimization] = (int)((k + 1) % optimization->key_count);
+        }
+    }
+}
+
+static void take_event(tt_orchestrator *o, const tt_decision *decision)
+{
+    tt_breaker *breaker = &o->breakers[decision->optimization];
+    if (decision->event == TT_BREAKER_CONVICT && breaker->state == TT_BREAKER_OPEN) {
+        /* The run went back to before a probe that had closed it: that it was closed was wrong. */
+        breaker->state = TT_BREAKER_HALF_OPEN;
+    }
+    if (tt_breaker_take(breaker, decision->event, decision->step)) {
+        o->speedup.present = false; /* it was of another configuration */
+    }
+}
+
+static void take_in(tt_orchestrator *o, const tt_decision *decision)
+{
+    switch (decision->kind) {
+    case TT_DECISION_BREAKER:
+        take_event(o, decision);
+        return;
+    case TT_DECISION_COMMIT:
+        note_turn(o, decision);
+        o->speedup.present = false;
+        return;
+    case TT_DECISION_REVERT:
+        o->speedup.present = false;
+        return;
+    case TT_DECISION_TRIAL:
+        note_turn(o, decision);
+        if (decision->outcome != TT_TRIAL_ABANDONED) { /* that is no finding */
+            tt_adapt_remember(&o->refusals[decision->optimization], decision->move, decision->input,
+                              decision->step);
+        }
+        return;
+    case TT_DECISION_BASELINE:
+        o->speedup = (tt_adapt_input){.present = decision->input > 0, .value = decision->input};
+        o->speedup_step = decision->step;
+        return;
+    case TT_DECISION_OVERHEAD:
+        o->trials_stopped = true;
+        return;
+    case TT_DECISION_SWITCH:
+        return;
+    }
+}
+
+static void fold(tt_orchestrator *o)
 {
     for (size_t i = 0; i < o->optimization_count; i++) {
         tt_breaker_init(&o->breakers[i]);
     }
+    memset(o->refusals, 0, sizeof o->refusals);
+    memset(o->turn, 0, sizeof o->turn);
+    o->speedup = (tt_adapt_input){.present = false};
+    o->speedup_step = -1;
+    o->trials_stopped = false;
     for (size_t i = 0; i < o->history.count; i++) {
         const tt_decision *decision = &o->history.decisions[i];
-        if (decision->kind == TT_DECISION_BREAKER && decision->applied) {
-            tt_breaker_take(&o->breakers[decision->optimization], decision->event, decision->step);
+        if (decision->applied && !decision->is_void) {
+            take_in(o, decision);
         }
     }
+}
+
+/* ---- taking back and following ---- */
+
+static tt_status take_back(tt_orchestrator *o, int64_t step, bool *moved)
+{
+    tt_status status = TT_OK;
+    for (size_t i = o->history.count; !status && i-- > 0;) {
+        tt_decision *decision = &o->history.decisions[i];
+        if (decision->applied && decision->step > step) {
+            if (moves_values(decision)) {
+                status = move_values(o, decision, false);
+                *moved = true;
+            }
+            decision->applied = false;
+        }
+    }
+    return status;
+}
+
+static tt_status catch_up(tt_orchestrator *o, int64_t step, bool *moved)
+{
+    tt_status status = TT_OK;
+    for (size_t i = 0; !status && i < o->history.count; i++) {
+        tt_decision *decision = &o->history.decisions[i];
+        if (!decision->applied && !decision->is_void && decision->step <= step) {
+            if (moves_values(decision)) {
+                status = move_values(o, decision, true);
+                *moved = true;
+            }
+            decision->applied = true;
+        }
+    }
+    return status;
 }
 
 tt_status tt_follow(tt_orchestrator *o, int64_t step)
 {
     tt_history *history = &o->history;
-    tt_status status = TT_OK;
-    bool changed = false;
-    for (size_t i = history->count; !status && i-- > 0;) {
-        tt_decision *decision = &history->decisions[i];
-        if (decision->applied && decision->step > step) {
-            status = moves_values(decision) ? move_values(o, decision, false) : TT_OK;
-            decision->applied = false;
-            changed = true;
+    bool moved = false;
+    if (history->latest > step || history->due <= step) {
+        tt_status status = take_back(o, step, &moved);
+        if (!status) {
+            status = catch_up(o, step, &moved);
+        }
+        tt_history_update(history);
+        fold(o);
+        if (!status && moved) {
+            status = resolve_again(o);
+        }
+        if (status) {
+            return tt_fail_in(status, "following the decisions of step %lld", (long long)step);
         }
     }
-    for (size_t i = 0; !status && i < history->count; i++) {
-        tt_decision *decision = &history->decisions[i];
-        if (!decision->applied && decision->step <= step) {
-            status = moves_values(decision) ? move_values(o, decision, true) : TT_OK;
-            decision->applied = true;
-            changed = true;
-        }
-    }
-    if (changed) {
-        fold_breakers(o);
-    }
-    return status ? status : tt_configure(o, step, false);
+    return tt_configure(o, step, false);
 }
 
 /* ---- reading and writing ---- */
@@ -128,13 +265,18 @@ tt_status tt_history_read(tt_orchestrator *o, const json_t *records, int64_t app
     json_array_foreach(records, index, record)
     {
         tt_decision decision;
-        if (status || !tt_decision_from_json(record, index_of, o, &decision)) {
-            continue;
+        if (status) {
+            break;
         }
-        decision.applied = decision.step <= applied_step;
-        status = tt_history_add(&o->history, &decision);
+        if (tt_decision_from_json(record, index_of, o, &decision)) {
+            decision.applied = decision.step <= applied_step;
+            status = tt_history_add(&o->history, &decision);
+        } else if (decision.sequence > o->history.last_sequence) {
+            /* Of an optimization that this run does not have: its number is not given again. */
+            o->history.last_sequence = decision.sequence;
+        }
     }
-    fold_breakers(o);
+    fold(o);
     return status;
 }
 
@@ -143,8 +285,7 @@ json_t *tt_history_to_json(const tt_orchestrator *o)
     json_t *records = json_array();
     for (size_t i = 0; i < o->history.count; i++) {
         const tt_decision *decision = &o->history.decisions[i];
-        json_array_append_new(
-            records, tt_decision_to_json(decision, o->optimizations[decision->optimization].name));
+        json_array_append_new(records, tt_decision_to_json(decision, name_of(o, decision)));
     }
     return records;
 }

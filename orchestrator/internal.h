@@ -25,6 +25,7 @@ enum {
     TT_MAX_SKIPS = 4096,
     TT_PATH_BYTES = 4096,
     TT_MAX_ATTEMPTS = 1000000000,
+    TT_METRICS_BYTES = 64 << 10,
 };
 
 /* The names of a run's checkpoints. */
@@ -72,8 +73,6 @@ typedef struct tt_fork {
     int optimization;   /* index; -1 for the baseline */
     tt_config *config;  /* the candidate; owned */
     tt_decision commit; /* what a commit would decide */
-    tt_adapt_move move;
-    double input; /* of the proposal */
     tt_trial trial;
     tt_gate_state gates; /* the fork's own memory */
     int64_t step;        /* that the next pair is of */
@@ -111,7 +110,10 @@ struct tt_orchestrator {
 
     tt_folder folder;
     tt_jsonl journal, metrics;
-    bool metrics_failed; /* warned once */
+    bool metrics_failed;                  /* warned once */
+    char metrics_lines[TT_METRICS_BYTES]; /* not written yet */
+    size_t metrics_length;
+    uint64_t metrics_flushed_ns;
 
     tt_optimization optimizations[TT_MAX_OPTIMIZATIONS];
     size_t optimization_count;
@@ -130,8 +132,9 @@ struct tt_orchestrator {
     double trial_budget;
     bool trials_stopped; /* they cost more than they gained */
     int64_t overhead_evaluations, overhead_trips;
+    double earlier_orchestration_seconds, earlier_run_seconds; /* of earlier attempts */
     tt_fork fork;
-    json_t *replayed; /* lines of earlier attempts, until the start is over */
+    json_t *replayed; /* records of earlier attempts, until the start is over */
     tt_text trace;    /* of the last resolution that moved anything */
     json_t *notes;    /* facts for the reproducibility record */
     json_t *events;   /* the last TT_EVENT_RING trips and actions, for checkpoints */
@@ -147,6 +150,7 @@ struct tt_orchestrator {
     tt_step_plan plan;
     tt_slot taken; /* what the slot to be written meant before */
     uint64_t begin_ns, policy_ns;
+    double waited_seconds;  /* for a checkpoint, since begin_ns */
     uint64_t carried_ns;    /* policy time after the last record was made: the next one's */
     tt_step_kind next_kind; /* what the next plan is */
     bool name_next;
@@ -182,19 +186,25 @@ tt_status tt_folder_lock(const char *path, int *fd);
 bool tt_folder_holds_checkpoints(const char *checkpoints);
 void tt_folder_close(tt_folder *folder);
 
-/* events.c: the journal and the metrics stream */
+/* events.c: the journal */
 json_t *tt_json_text(const char *text); /* a string also of bytes that are no UTF-8 */
 tt_status tt_journal_write(tt_orchestrator *o, json_t *record); /* steals `record`; synced */
-void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record);
-void tt_metrics_write_event(tt_orchestrator *o, json_t *event); /* steals `event` */
-/* Reads what the journal of earlier attempts says: attempts, skips, choices. */
+/* Reads the journal of earlier attempts: numbers of attempts, and the name of the last run. */
 tt_status tt_journal_replay(tt_orchestrator *o);
+/* Takes in what it says of this run (o->run_id is final): batches left out, decisions. */
+tt_status tt_journal_take(tt_orchestrator *o);
 /* The values that the journal says an optimization chose; NULL if it did not. Borrowed. */
 tt_status tt_journal_find_choice(tt_orchestrator *o, const char *optimization, json_t **out);
 
+/* metrics.c: the stream */
+void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record, uint64_t now_ns);
+void tt_metrics_write_event(tt_orchestrator *o, json_t *event); /* steals `event` */
+void tt_metrics_flush(tt_orchestrator *o);
+
 /* state.c */
 json_t *tt_state_to_json(const tt_orchestrator *o);
-bool tt_skip_is_sane(const tt_skip *skip);
+/* Adds it to what was left out, unless it is known or makes no sense. */
+void tt_add_skip(tt_orchestrator *o, const tt_skip *skip);
 tt_status tt_state_from_json(tt_orchestrator *o, const char *text, const char *where,
                              tt_slot *meaning);
 
@@ -230,7 +240,8 @@ uint32_t tt_breakers_open(const tt_orchestrator *o);
 /* resolved.yaml */
 tt_status tt_write_resolved(tt_orchestrator *o);
 
-/* follow.c: decisions */
+/* follow.c: decisions; and what follows from those that are applied (breakers, refusals, turns, the
+ * speed-up, whether trials have stopped) */
 /* Journals, and remembers. `extra` (stolen, may be NULL) goes into the journal's line too. */
 tt_status tt_decide(tt_orchestrator *o, tt_decision *decision, json_t *extra);
 tt_status tt_decide_breaker(tt_orchestrator *o, int optimization, tt_breaker_event event,
@@ -240,6 +251,8 @@ tt_status tt_follow(tt_orchestrator *o, int64_t step);
 /* Takes what a checkpoint or a journal says; those up to `applied_step` are in force already. */
 tt_status tt_history_read(tt_orchestrator *o, const json_t *records, int64_t applied_step);
 json_t *tt_history_to_json(const tt_orchestrator *o);
+/* What commits in force have made of a key; NULL if none moved it. */
+const char *tt_decided_value(const tt_orchestrator *o, const char *key);
 
 /* replay.c */
 /* One replayed step; the optimizations go back to the configuration in force afterwards. */
@@ -249,22 +262,57 @@ tt_status tt_replay_step(tt_orchestrator *o, const tt_replay *replay, tt_measure
  * out before is left out again. */
 int64_t tt_planned_position(const tt_orchestrator *o, int64_t step, int64_t position);
 
-/* search.c: the culprit. `search` has the verdict; `state` (0-based depth) which slot or checkpoint
- * the cure began from. */
+/* Where a state is. */
+typedef struct tt_state_place {
+    int slot; /* -1: in a checkpoint */
+    int64_t step;
+} tt_state_place;
+
+/* search.c: the culprit. `search` has the verdict; `clean` the state from which on the run is clean
+ * without it. */
 tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
-                            const tt_gate_decision *tripped, tt_search *search, int *cured_slot);
+                            const tt_gate_decision *tripped, tt_search *search,
+                            tt_state_place *clean);
 
 /* recover.c */
 tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
                      tt_gate_decision *decision);
 
-/* steer.c: probes, trials, adaptation; at step boundaries */
+/* steer.c: step boundaries; probes of breakers */
 tt_status tt_steer_begin(tt_orchestrator *o);
 tt_status tt_steer_published(tt_orchestrator *o, const tt_step_record *record,
                              const tt_measurements *measured);
-/* The live run tripped: a trial in progress ends without a finding. */
+/* The live run tripped: what was on trial ends. */
 tt_status tt_steer_tripped(tt_orchestrator *o);
+
+/* trials.c: a fork of the run, or live steps that take turns */
+/* Begins with o->fork.commit as it is; takes `candidate` over. TT_EGATE,
+ * TT_ENOMEM: it does not conform, it does not fit. `optimization` -1: all are off. */
+tt_status tt_fork_begin(tt_orchestrator *o, tt_fork_kind kind, int optimization,
+                        tt_config *candidate, tt_aim aim, int pairs);
+/* A shadow step on the batch at `position`; sets fork->shadow_*, and what the gates say. */
+tt_status tt_fork_shadow(tt_orchestrator *o, int64_t position, tt_gate_decision *decision);
+/* Before a live step: the shadow's turn, or the candidate's. */
+tt_status tt_trial_begin_step(tt_orchestrator *o);
+/* After it. */
+tt_status tt_trial_end_step(tt_orchestrator *o, const tt_step_record *record);
+/* Ends it with what it has found by now: a commit, or a record of what stood against it. `why` may
+ * be NULL. */
+tt_status tt_trial_conclude(tt_orchestrator *o, tt_trial_outcome outcome, const char *why);
 void tt_fork_clear(tt_orchestrator *o);
+
+/* adaptation.c: proposals, and whether all this pays */
+/* Seconds of a live step, the median of the last 32; 0 before there was one. */
+double tt_step_seconds(const tt_orchestrator *o);
+bool tt_affordable(const tt_orchestrator *o, double seconds);
+/* The overhead gate: if it trips, no more trials, and commits that gain nothing are taken back. */
+tt_status tt_check_overhead(tt_orchestrator *o);
+/* Looks at what was measured; may begin a trial. */
+tt_status tt_adapt(tt_orchestrator *o);
+/* The same over steps that were gone through before: nothing is proposed. */
+tt_status tt_pass_by(tt_orchestrator *o);
+/* Keeps the largest errors. */
+void tt_note_errors(tt_orchestrator *o, const tt_measurements *measured);
 
 /* checkpoint.c */
 tt_status tt_checkpoint_save(tt_orchestrator *o, bool background);

@@ -63,20 +63,10 @@ void tt_jsonl_close(tt_jsonl *file)
     }
 }
 
-tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool sync)
+tt_status tt_jsonl_append_lines(tt_jsonl *file, const char *lines, size_t length, bool sync)
 {
-    char small[4096];
-    char *whole = length < sizeof small ? small : malloc(length + 1);
-    if (!whole) {
-        return tt_fail(TT_ENOMEM, "no memory for a line of %zu bytes in %s", length, file->path);
-    }
-    memcpy(whole, line, length);
-    whole[length] = '\n';
     tt_status status =
-        tt_file_write_all(file->ops, file->fd, file->path, whole, length + 1, file->length);
-    if (whole != small) {
-        free(whole);
-    }
+        tt_file_write_all(file->ops, file->fd, file->path, lines, length, file->length);
     if (!status && sync) {
         status = tt_file_sync(file->ops, file->fd, file->path);
     }
@@ -86,8 +76,24 @@ tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool 
         (void)!ftruncate(file->fd, file->length);
         return status;
     }
-    file->length += (int64_t)length + 1;
+    file->length += (int64_t)length;
     return TT_OK;
+}
+
+tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool sync)
+{
+    char small[4096];
+    char *whole = length < sizeof small ? small : malloc(length + 1);
+    if (!whole) {
+        return tt_fail(TT_ENOMEM, "no memory for a line of %zu bytes in %s", length, file->path);
+    }
+    memcpy(whole, line, length);
+    whole[length] = '\n';
+    tt_status status = tt_jsonl_append_lines(file, whole, length + 1, sync);
+    if (whole != small) {
+        free(whole);
+    }
+    return status;
 }
 
 tt_status tt_jsonl_read(const char *path, tt_status (*each)(void *user, const char *line),

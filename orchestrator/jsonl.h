@@ -17,6 +17,8 @@ void tt_jsonl_close(tt_jsonl *file);
 /* Appends `line` and a line break in one write; `sync` makes it durable before returning. On
  * failure the file is as it was. No allocation for lines of less than 4 KiB. */
 tt_status tt_jsonl_append(tt_jsonl *file, const char *line, size_t length, bool sync);
+/* Appends whole lines, each with its line break, in one write. On failure the file is as it was. */
+tt_status tt_jsonl_append_lines(tt_jsonl *file, const char *lines, size_t length, bool sync);
 /* Calls `each` for every line (NUL-terminated), in order, until it returns a failure. */
 tt_status tt_jsonl_read(const char *path, tt_status (*each)(void *user, const char *line),
                         void *user);

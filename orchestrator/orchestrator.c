@@ -145,6 +145,9 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     o->saved_step = -1;
     o->held_out_loss = NAN;
     tt_text_init(&o->trace);
+    tt_history_init(&o->history);
+    o->adapted_step = -1;
+    o->overhead_step = -1;
     for (int i = 0; i < TT_MAX_TARGETS; i++) {
         o->target_peaks[i] = -1;
     }
@@ -180,6 +183,9 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
         return;
     }
     tt_worker_destroy(o->worker);
+    if (o->metrics.fd >= 0) {
+        tt_metrics_flush(o);
+    }
     tt_store_writer_destroy(o->job.writer);
     free(o->job.staging);
     tt_jsonl_close(&o->journal);
@@ -192,6 +198,7 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
     tt_text_clear(&o->trace);
     json_decref(o->notes);
     json_decref(o->events);
+    json_decref(o->replayed);
     free(o->resume_changes);
     free(o);
 }
@@ -356,11 +363,8 @@ static tt_status load_state(tt_orchestrator *o)
         }
     }
     if (!status) {
-        /* What the journal has beyond the checkpoint lies ahead. */
-        status = tt_history_read(o, o->replayed, -1);
+        status = tt_journal_take(o);
     }
-    json_decref(o->replayed);
-    o->replayed = NULL;
     if (!status) {
         tt_slots_publish(&o->slots, 0, &meaning);
         tt_ladder_init(&o->ladder, meaning.step);
@@ -453,6 +457,8 @@ tt_status tt_orchestrator_finish(tt_orchestrator *o, tt_status outcome)
     char message[1024];
     snprintf(message, sizeof message, "%s", outcome ? tt_error_message() : "");
     tt_status status = TT_OK;
+    tt_fork_clear(o); /* a trial that has not ended has found nothing */
+    tt_metrics_flush(o);
     if (o->started) {
         /* With one slot a step that did not end may have left half an update in it. */
         bool torn = o->dirty || (o->in_step && o->slots.count == 1);
@@ -486,118 +492,4 @@ void tt_orchestrator_report_held_out(tt_orchestrator *o, double loss)
     tt_metrics_write_event(o, json_pack("{s:i, s:s, s:I, s:o}", "attempt", o->attempt, "event",
                                         "held_out", "step", (json_int_t)tt_orchestrator_step(o),
                                         "loss", isfinite(loss) ? json_real(loss) : json_null()));
-}
-
-/* ---- questions ---- */
-
-bool tt_orchestrator_stop_requested(const tt_orchestrator *o)
-{
-    return atomic_load(&o->stop_signal) != 0;
-}
-
-void tt_orchestrator_request_stop(tt_orchestrator *o, int signal_number)
-{
-    atomic_store(&o->stop_signal, signal_number);
-}
-
-int64_t tt_orchestrator_step(const tt_orchestrator *o)
-{
-    return o->slots.slot[o->slots.published].step;
-}
-
-int tt_orchestrator_slot(const tt_orchestrator *o)
-{
-    return o->slots.published;
-}
-
-const tt_config *tt_orchestrator_config(const tt_orchestrator *o)
-{
-    return o->config;
-}
-
-const char *tt_orchestrator_run_id(const tt_orchestrator *o)
-{
-    return o->run_id;
-}
-
-const char *tt_orchestrator_run_directory(const tt_orchestrator *o)
-{
-    return o->folder.path;
-}
-
-int tt_orchestrator_attempt(const tt_orchestrator *o)
-{
-    return o->attempt;
-}
-
-const char *tt_orchestrator_latest_checkpoint(const tt_orchestrator *o)
-{
-    return o->latest;
-}
-
-/* The step gates, then the overhead gate. */
-size_t tt_orchestrator_gate_count(const tt_orchestrator *o)
-{
-    (void)o;
-    return TT_GATE_COUNT + 1;
-}
-
-static tt_gate_info overhead_gate(const tt_orchestrator *o)
-{
-    return (tt_gate_info){.name = "overhead",
-                          .armed = true,
-                          .minimum = 0,
-                          .maximum = TT_OVERHEAD_OF_GAIN,
-                          .reason = "share of what was gained; 1 % of the run before any commit",
-                          .evaluations = o->overhead_evaluations,
-                          .trips = o->overhead_trips};
-}
-
-tt_gate_info tt_orchestrator_gate(const tt_orchestrator *o, size_t index)
-{
-    if (index > TT_GATE_COUNT) {
-        return (tt_gate_info){.name = "", .reason = ""};
-    }
-    if (index == TT_GATE_COUNT) {
-        return overhead_gate(o);
-    }
-    tt_gate gate = (tt_gate)index;
-    const tt_gate_state *state = &o->slots.slot[o->slots.published].gates;
-    tt_gate_info info = {.name = tt_gate_name(gate),
-                         .armed = tt_gate_armed(state, &o->targets, gate),
-                         .evaluations = o->gate_counts.evaluations[gate],
-                         .trips = o->gate_counts.trips[gate]};
-    tt_gate_interval(&o->limits, state, gate, &info.minimum, &info.maximum, &info.reason);
-    return info;
-}
-
-size_t tt_orchestrator_optimization_count(const tt_orchestrator *o)
-{
-    return o->optimization_count;
-}
-
-tt_optimization_info tt_orchestrator_optimization(const tt_orchestrator *o, size_t index)
-{
-    if (index >= o->optimization_count) {
-        return (tt_optimization_info){.name = "", .trial = ""};
-    }
-    const tt_optimization *optimization = &o->optimizations[index];
-    const tt_breaker *breaker = &o->breakers[index];
-    bool forked = o->fork.kind != TT_FORK_NONE && o->fork.optimization == (int)index;
-    return (tt_optimization_info){
-        .name = optimization->name,
-        .tier = optimization->tier,
-        .on = tt_optimization_is_on(optimization, o->config),
-        .breaker = breaker->state,
-        .closed_at_the_earliest = breaker->probe_at,
-        .trips = breaker->trips,
-        .trial = !forked                         ? ""
-                 : o->fork.kind == TT_FORK_PROBE ? "probe"
-                                                 : "trial",
-    };
-}
-
-tt_run_totals tt_orchestrator_totals(const tt_orchestrator *o)
-{
-    return o->totals;
 }

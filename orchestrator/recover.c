@@ -36,9 +36,11 @@ static tt_status restore_checkpoint(tt_orchestrator *o, int64_t bound)
         tt_slot meaning;
         status = tt_checkpoint_load(o, path, NULL, target, &meaning);
         if (!status) {
-            /* What was published is under suspicion: it is not a state to go back to. */
+            /* What was published is under suspicion, and what is younger than the checkpoint is of
+             * a future that may not come: they are no states to go back to. */
             o->slots.slot[suspect].valid = false;
             tt_slots_publish(&o->slots, target, &meaning);
+            tt_slots_revert(&o->slots, target);
             break;
         }
         tt_log(o->log, TT_LOG_WARN, "passed over a checkpoint: %s", tt_error_message());
@@ -70,6 +72,7 @@ static void gone_back(tt_orchestrator *o, int64_t from, const char *where)
 {
     int64_t to = tt_orchestrator_step(o);
     o->dirty = false;
+    o->adapted_step = -1;
     o->attempt++;
     o->totals.rollbacks++;
     if (from > o->follow_until) {
@@ -104,18 +107,18 @@ static tt_status roll_back(tt_orchestrator *o, int64_t bound)
     return TT_OK;
 }
 
-/* To the state from which the search found the run clean: a slot, or -1 for the checkpoint. */
-static tt_status go_back_to(tt_orchestrator *o, int slot)
+/* To the state from which the search found the run clean. */
+static tt_status go_back_to(tt_orchestrator *o, const tt_state_place *clean)
 {
     int64_t from = tt_orchestrator_step(o);
     tt_status status = tt_checkpoint_collect(o, true);
-    if (!status && slot < 0) {
-        status = restore_checkpoint(o, o->plan.step);
-    } else if (!status && slot != o->slots.published) {
-        tt_slots_revert(&o->slots, slot);
+    if (!status && clean->slot < 0) {
+        status = restore_checkpoint(o, clean->step);
+    } else if (!status && clean->slot != o->slots.published) {
+        tt_slots_revert(&o->slots, clean->slot);
     }
-    if (!status && (slot < 0 || tt_orchestrator_step(o) != from)) {
-        gone_back(o, from, slot < 0 ? o->latest : "an older slot");
+    if (!status && (clean->slot < 0 || tt_orchestrator_step(o) != from)) {
+        gone_back(o, from, clean->slot < 0 ? o->latest : "an older slot");
     }
     return status;
 }
@@ -189,9 +192,12 @@ static tt_status pass_over_rollback(tt_orchestrator *o, tt_gate_decision *decisi
 
 /* ---- the culprit, proven by replays ---- */
 
-static tt_status convict(tt_orchestrator *o, const tt_search *search, int cured_slot)
+/* First back, then the journal: a process that ends in between has gone back to a state that is as
+ * good as any, and finds the culprit again; the other way round it might go on from harmed state,
+ * with the culprit's breaker open and nothing left to find. */
+static tt_status convict(tt_orchestrator *o, const tt_search *search, const tt_state_place *clean)
 {
-    tt_status status = go_back_to(o, cured_slot);
+    tt_status status = go_back_to(o, clean);
     for (size_t i = 0; !status && i < o->optimization_count; i++) {
         if (search->disable >> i & 1) {
             o->totals.breakers_opened++;
@@ -206,8 +212,8 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
                         tt_gate_decision *decision)
 {
     tt_search found;
-    int cured_slot = -1;
-    tt_status status = tt_search_culprit(o, measured, decision, &found, &cured_slot);
+    tt_state_place clean = {.slot = -1};
+    tt_status status = tt_search_culprit(o, measured, decision, &found, &clean);
     if (status) {
         return status;
     }
@@ -222,7 +228,7 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
     case TT_SEARCH_EITHER:
     case TT_SEARCH_JOINT:
         decision->action = TT_ACTION_DISABLE;
-        status = convict(o, &found, cured_slot);
+        status = convict(o, &found, &clean);
         break;
     case TT_SEARCH_BATCH:
         decision->action = o->dirty ? TT_ACTION_STOP : TT_ACTION_SKIP;
@@ -262,7 +268,8 @@ static tt_status leave_out(tt_orchestrator *o, int suspect)
 {
     tt_decision decision = {.kind = TT_DECISION_SWITCH,
                             .step = o->plan.step,
-                            .optimization = suspect < 0 ? 0 : suspect};
+                            .optimization = suspect < 0 ? 0 : suspect,
+                            .on_suspicion = suspect >= 0};
     const tt_optimization *optimization = &o->optimizations[decision.optimization];
     for (size_t i = 0; suspect >= 0 && i < optimization->key_count; i++) {
         tt_change *change = &decision.changes[decision.change_count++];
@@ -277,7 +284,8 @@ static tt_status leave_out(tt_orchestrator *o, int suspect)
 
 static tt_status suspect(tt_orchestrator *o, tt_gate_decision *decision)
 {
-    int next = next_suspect(o);
+    /* (In place, an update that was refused is in the only copy: nothing can be tried from it.) */
+    int next = o->dirty ? -1 : next_suspect(o);
     o->suspect++;
     tt_status status = leave_out(o, next);
     if (!status && next >= 0) {
@@ -293,7 +301,7 @@ static tt_status suspect(tt_orchestrator *o, tt_gate_decision *decision)
 
 static bool has_suspects(const tt_orchestrator *o)
 {
-    return !o->host.run_step && next_suspect(o) >= 0;
+    return !o->host.run_step && !o->dirty && next_suspect(o) >= 0;
 }
 
 /* ---- all of it ---- */

@@ -120,10 +120,24 @@ static tt_status begin_at_baseline(tt_orchestrator *o, const tt_optimization *op
     return status;
 }
 
-static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimization)
+/* `auto` again, on a resume: what commits in force have made of it. */
+static tt_status follow_commits(tt_orchestrator *o, const tt_optimization *optimization)
 {
     tt_status status = TT_OK;
-    if (any_auto(o, optimization) && o->resuming) {
+    for (size_t i = 0; !status && i < optimization->key_count; i++) {
+        const char *key = optimization->keys[i];
+        const char *value = tt_decided_value(o, key);
+        if (value && tt_config_is_auto(o->config, key)) {
+            status = derive(o, key, value, "commits of earlier attempts");
+        }
+    }
+    return status;
+}
+
+static tt_status settle_auto(tt_orchestrator *o, const tt_optimization *optimization)
+{
+    tt_status status = follow_commits(o, optimization);
+    if (!status && any_auto(o, optimization) && o->resuming) {
         json_t *changes = NULL;
         status = tt_journal_find_choice(o, optimization->name, &changes);
         if (!status && changes) {

@@ -80,9 +80,14 @@ typedef struct run {
     bool after_update;
 } run;
 
-static bool same_double(double a, double b)
+static bool same_measurement(const tt_measurements *a, const tt_measurements *b, tt_metric metric)
 {
-    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+    if (!a->present[metric] || !b->present[metric]) {
+        return a->present[metric] == b->present[metric];
+    }
+    double left = a->values[metric];
+    double right = b->values[metric];
+    return memcmp(&left, &right, sizeof left) == 0 || (isnan(left) && isnan(right));
 }
 
 static void judge_last(const run *r, const tt_gate_state *gates, const tt_gate_targets *targets,
@@ -93,10 +98,8 @@ static void judge_last(const run *r, const tt_gate_state *gates, const tt_gate_t
         tt_gates_judge(&r->o->limits, gates, targets, phase, measured, NULL);
     outcome->cured = decision.verdict != TT_TRIP &&
                      tt_gate_passes_well(&r->o->limits, gates, targets, r->tripped, measured);
-    outcome->same_bits =
-        same_double(measured->values[TT_METRIC_LOSS], r->live->values[TT_METRIC_LOSS]) &&
-        same_double(measured->values[TT_METRIC_GRADIENT_NORM],
-                    r->live->values[TT_METRIC_GRADIENT_NORM]);
+    outcome->same_bits = same_measurement(measured, r->live, TT_METRIC_LOSS) &&
+                         same_measurement(measured, r->live, TT_METRIC_GRADIENT_NORM);
 }
 
 /* From the state up to the step that tripped. */
@@ -217,7 +220,8 @@ static tt_status journal(tt_orchestrator *o, const tt_search *search, const stat
 }
 
 tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
-                            const tt_gate_decision *tripped, tt_search *search, int *cured_slot)
+                            const tt_gate_decision *tripped, tt_search *search,
+                            tt_state_place *clean)
 {
     states known = {.count = 0};
     add_slots(o, &known);
@@ -249,7 +253,10 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
         return status;
     }
     describe(o, search);
-    *cured_slot = known.count ? known.slot[search->cured_depth] : -1;
+    if (known.count) {
+        *clean = (tt_state_place){.slot = known.slot[search->cured_depth],
+                                  .step = known.step[search->cured_depth]};
+    }
     tt_log(o->log, TT_LOG_WARN, "step %lld: %s (%d replays)", (long long)o->plan.step, o->verdict,
            search->replays);
     return journal(o, search, &known);

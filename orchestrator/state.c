@@ -1,6 +1,7 @@
 /* The orchestrator's part of a checkpoint: what the published slot means. */
 #include "internal.h"
 
+#include <math.h>
 #include <string.h>
 
 static json_t *reals_to_json(const double *values, int count)
@@ -66,6 +67,12 @@ json_t *tt_state_to_json(const tt_orchestrator *o)
                               json_pack("{s:I, s:I, s:I}", "step", (json_int_t)skip->step, "from",
                                         (json_int_t)skip->from, "to", (json_int_t)skip->to));
     }
+    json_t *peaks = json_object();
+    for (int i = 0; i < o->targets.count; i++) {
+        if (isfinite(o->target_peaks[i]) && o->target_peaks[i] >= 0) {
+            json_object_set_new(peaks, o->targets.target[i].name, json_real(o->target_peaks[i]));
+        }
+    }
     json_t *counts = json_object();
     for (tt_gate gate = 0; gate < TT_GATE_COUNT; gate++) {
         json_object_set_new(counts, tt_gate_name(gate),
@@ -73,13 +80,18 @@ json_t *tt_state_to_json(const tt_orchestrator *o)
                                       (json_int_t)o->gate_counts.evaluations[gate], "trips",
                                       (json_int_t)o->gate_counts.trips[gate]));
     }
-    return json_pack("{s:i, s:s, s:I, s:I, s:i, s:i, s:o, s:o, s:o, s:O, s:o, s:o, s:o, s:o}",
+    double orchestration = o->earlier_orchestration_seconds + o->totals.policy_seconds +
+                           o->totals.search_seconds + o->totals.trial_seconds;
+    return json_pack("{s:i, s:s, s:I, s:I, s:i, s:i, s:o, s:o, s:o, s:O, s:o, s:o, s:o, s:o, s:o, "
+                     "s:f, s:f}",
                      "schema", 2, "run_id", o->run_id, "step", (json_int_t)slot->step, "position",
                      (json_int_t)slot->position, "attempt", o->attempt, "config_version",
                      tt_config_version(o->config), "gates", gates, "gate_counts", counts, "skips",
                      skips, "events", o->events, "decisions", tt_history_to_json(o), "breakers",
                      breakers_to_json(o), "adaptable", adaptable_to_json(o), "resolution",
-                     tt_json_text(o->trace.length ? o->trace.data : ""));
+                     tt_json_text(o->trace.length ? o->trace.data : ""), "largest_errors", peaks,
+                     "orchestration_seconds", orchestration, "run_seconds",
+                     o->earlier_run_seconds + o->totals.step_seconds);
 }
 
 /* Exactly `count` numbers; JSON has no infinite ones. */
@@ -144,9 +156,18 @@ static tt_status read_gates(json_t *gates, const char *where, tt_gate_state *sta
     return TT_OK;
 }
 
-bool tt_skip_is_sane(const tt_skip *skip)
+void tt_add_skip(tt_orchestrator *o, const tt_skip *skip)
 {
-    return skip->from >= 0 && skip->to > skip->from && skip->to <= TT_MAX_STEP;
+    bool sane =
+        skip->step >= 0 && skip->from >= 0 && skip->to > skip->from && skip->to <= TT_MAX_STEP;
+    for (size_t i = 0; i < o->skip_count; i++) {
+        if (memcmp(&o->skips[i], skip, sizeof *skip) == 0) {
+            return;
+        }
+    }
+    if (sane && o->skip_count < TT_MAX_SKIPS) {
+        o->skips[o->skip_count++] = *skip;
+    }
 }
 
 static void merge_skips(tt_orchestrator *o, json_t *skips)
@@ -158,13 +179,7 @@ static void merge_skips(tt_orchestrator *o, json_t *skips)
         tt_skip skip = {.step = json_integer_value(json_object_get(entry, "step")),
                         .from = json_integer_value(json_object_get(entry, "from")),
                         .to = json_integer_value(json_object_get(entry, "to"))};
-        bool known = false;
-        for (size_t i = 0; i < o->skip_count; i++) {
-            known = known || memcmp(&o->skips[i], &skip, sizeof skip) == 0;
-        }
-        if (!known && tt_skip_is_sane(&skip) && o->skip_count < TT_MAX_SKIPS) {
-            o->skips[o->skip_count++] = skip;
-        }
+        tt_add_skip(o, &skip);
     }
 }
 
@@ -186,9 +201,24 @@ static tt_status take_decisions(tt_orchestrator *o, json_t *root, int64_t step)
     return tt_history_read(o, json_object_get(root, "decisions"), step);
 }
 
+static double seconds_of(const json_t *root, const char *name)
+{
+    double seconds = json_number_value(json_object_get(root, name));
+    return isfinite(seconds) && seconds > 0 ? seconds : 0;
+}
+
 /* What a resumed run goes on counting. */
 static void take_history(tt_orchestrator *o, json_t *root)
 {
+    o->earlier_orchestration_seconds = seconds_of(root, "orchestration_seconds");
+    o->earlier_run_seconds = seconds_of(root, "run_seconds");
+    for (int i = 0; i < o->targets.count; i++) {
+        const json_t *peak =
+            json_object_get(json_object_get(root, "largest_errors"), o->targets.target[i].name);
+        if (json_is_number(peak) && json_number_value(peak) >= 0) {
+            o->target_peaks[i] = json_number_value(peak);
+        }
+    }
     json_t *events = json_object_get(root, "events");
     if (json_is_array(events)) {
         json_array_extend(o->events, events);

@@ -86,9 +86,12 @@ static tt_status stop_at_gate(tt_orchestrator *o)
 static tt_status choose_write_slot(tt_orchestrator *o, int *index)
 {
     *index = tt_slots_choose(&o->slots);
+    o->waited_seconds = 0;
     if (*index < 0) {
         /* Every other slot is being written to disk: the step waits for it. */
+        uint64_t start = tt_clock_now(&o->clock);
         tt_status status = tt_checkpoint_collect(o, true);
+        o->waited_seconds = seconds_since(o, start);
         if (status) {
             return status;
         }
@@ -97,13 +100,25 @@ static tt_status choose_write_slot(tt_orchestrator *o, int *index)
     return *index < 0 ? tt_fail(TT_EINTERNAL, "no slot can be written") : TT_OK;
 }
 
+/* An earlier attempt ended after it had left a suspect out, and before it knew what came of it. */
+static bool is_suspicion_open(const tt_orchestrator *o)
+{
+    const tt_history *history = &o->history;
+    const tt_decision *last = history->count ? &history->decisions[history->count - 1] : NULL;
+    return last && o->in_force.switched == last->sequence && last->on_suspicion;
+}
+
 /* What is due at a step boundary: decisions that take effect here, and a trial's shadow step. The
  * time of shadow steps is not the step's. */
 static tt_status reach_boundary(tt_orchestrator *o)
 {
     tt_status status = tt_follow(o, tt_orchestrator_step(o));
     if (!status && o->next_kind == TT_STEP_NORMAL) {
-        status = tt_steer_begin(o);
+        if (is_suspicion_open(o)) {
+            o->next_kind = TT_STEP_SUSPECT;
+        } else {
+            status = tt_steer_begin(o);
+        }
     }
     return status;
 }
@@ -212,7 +227,11 @@ static tt_status confirm_skip(tt_orchestrator *o)
 /* The step passed without the optimization that was left out: a suspicion, not a proof. */
 static tt_status confirm_suspicion(tt_orchestrator *o)
 {
-    int suspect = o->history.decisions[o->history.count - 1].optimization;
+    const tt_decision *left_out = tt_history_switch_at(&o->history, o->plan.step);
+    if (!left_out || left_out->change_count == 0) {
+        return TT_OK; /* no suspect was left out any more */
+    }
+    int suspect = left_out->optimization;
     tt_breaker breaker = o->breakers[suspect];
     bool half_open = breaker.state == TT_BREAKER_HALF_OPEN;
     tt_breaker_event event = half_open ? TT_BREAKER_PROBE_BAD : TT_BREAKER_SUSPECT;
@@ -312,6 +331,23 @@ static void warn(tt_orchestrator *o, const tt_gate_decision *decision)
            tt_gate_describe(decision, reason));
 }
 
+/* What comes after the record is made counts as the next one's policy; a shadow step and a
+ * checkpoint do not. */
+static tt_status leave_step(tt_orchestrator *o, const tt_step_record *record,
+                            const tt_measurements *measured, tt_status status)
+{
+    uint64_t start = tt_clock_now(&o->clock);
+    double shadow = o->totals.trial_seconds;
+    tt_metrics_write_step(o, record, start);
+    if (!status && record->published) {
+        status = tt_steer_published(o, record, measured);
+    }
+    shadow = o->totals.trial_seconds - shadow;
+    double carried = seconds_since(o, start) - shadow;
+    o->carried_ns = carried > 0 ? (uint64_t)(carried * NANOSECONDS) : 0;
+    return status || !record->published ? status : periodic_checkpoint(o);
+}
+
 tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_step_record *out)
 {
     if (!o->in_step || measured->size != sizeof *measured) {
@@ -345,15 +381,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
     record->policy_seconds = policy > 0 ? policy : 0;
     o->totals.policy_seconds += record->policy_seconds;
     o->totals.step_seconds += record->seconds;
-    start = tt_clock_now(&o->clock);
-    tt_metrics_write_step(o, record);
-    o->carried_ns = ns_since(o, start);
-    if (!status && record->published) {
-        status = tt_steer_published(o, record, measured);
-    }
-    if (!status && record->published) {
-        status = periodic_checkpoint(o);
-    }
+    status = leave_step(o, record, measured, status);
     if (out) {
         *out = *record;
     }
