@@ -139,11 +139,9 @@ static const tt_watch *watch_of(const tt_gate_state *state, tt_gate gate)
     return gates[gate].metric == TT_METRIC_LOSS ? &state->loss : &state->norm;
 }
 
-/* In a healthy run the loss falls; gradient norms fall and rise. */
 static tt_watch_rule rule_of(tt_metric metric)
 {
-    return metric == TT_METRIC_LOSS ? (tt_watch_rule){.floor = TT_WATCH_FLOOR_LOSS, .falls = true}
-                                    : (tt_watch_rule){.floor = TT_WATCH_FLOOR_NORM, .falls = false};
+    return metric == TT_METRIC_LOSS ? TT_WATCH_RULE_LOSS : TT_WATCH_RULE_NORM;
 }
 
 /* Where a user allows 0, its logarithm must stay finite. */

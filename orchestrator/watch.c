@@ -5,7 +5,6 @@
 
 /* Turns a median absolute deviation into the standard deviation of a normal distribution. */
 #define SCALE_OF_MAD 1.4826
-#define ALLOWANCE    0.5 /* k of the CUSUM */
 #define CLIP         4.0
 
 enum { HALF = TT_WATCH_WINDOW / 2 };
@@ -41,10 +40,10 @@ static double deviation_of(const double *sorted, double median)
     return 0.5 * (before + last);
 }
 
+/* The floor adds to the noise, as a second source of it: what a window has not shown yet. */
 static double scale_of(const tt_watch *watch, double median, tt_watch_rule rule)
 {
-    double scale = SCALE_OF_MAD * deviation_of(watch->sorted, median);
-    return scale > rule.floor ? scale : rule.floor;
+    return hypot(SCALE_OF_MAD * deviation_of(watch->sorted, median), rule.floor);
 }
 
 double tt_watch_score(const tt_watch *watch, double value, tt_watch_rule rule)
@@ -78,7 +77,7 @@ double tt_watch_cusum(const tt_watch *watch, double value, tt_watch_rule rule)
     double median = median_of(watch->sorted);
     double from = rule.falls ? lowest_level(watch, median) : median;
     double score = (value - from) / scale_of(watch, median, rule);
-    double sum = watch->cusum + fmax(-CLIP, fmin(CLIP, score)) - ALLOWANCE;
+    double sum = watch->cusum + fmax(-CLIP, fmin(CLIP, score)) - rule.allowance;
     return sum > 0 ? sum : 0;
 }
 

@@ -303,7 +303,7 @@ static void spikes_once_the_window_is_full(void **state)
     assert_string_equal(decision.gate, "spike_loss");
     assert_string_equal(decision.target, "");
     assert_true(decision.limit == 8);
-    assert_true(fabs(decision.observed - log(4.5) / TT_WATCH_FLOOR_LOSS) < 1e-9);
+    assert_true(fabs(decision.observed - log(4.5) / TT_WATCH_RULE_LOSS.floor) < 1e-9);
     assert_false(tt_gate_is_after_update(&none, &decision));
     decision = judge_value(&run, TT_METRIC_GRADIENT_NORM, 9.9);
     assert_int_equal(decision.verdict, TT_TRIP);
@@ -316,8 +316,8 @@ static void spikes_from_both_sides(void **state)
     (void)state;
     tt_gate_state run = {.accepted = 1000, .loss_settled = true};
     accept(&run, 2, 1, 500);
-    double loss_edge = 2 * exp(8 * TT_WATCH_FLOOR_LOSS);
-    double norm_edge = exp(8 * TT_WATCH_FLOOR_NORM);
+    double loss_edge = 2 * exp(8 * TT_WATCH_RULE_LOSS.floor);
+    double norm_edge = exp(8 * TT_WATCH_RULE_NORM.floor);
     assert_int_equal(judge_value(&run, TT_METRIC_LOSS, loss_edge * 0.9999).verdict, TT_PASS);
     assert_int_equal(judge_value(&run, TT_METRIC_LOSS, loss_edge * 1.0001).verdict, TT_TRIP);
     assert_int_equal(judge_value(&run, TT_METRIC_GRADIENT_NORM, norm_edge * 0.9999).verdict,
@@ -363,13 +363,14 @@ static void drift_warns_then_trips(void **state)
         tt_gate_state run = {.accepted = 1000, .loss_settled = true};
         accept(&run, 2, 1, 200);
         tt_watch *watch = i ? &run.norm : &run.loss;
+        double less = i ? TT_WATCH_RULE_NORM.allowance : TT_WATCH_RULE_LOSS.allowance;
         static const struct {
-            double before; /* the healthy step takes 0.5 off */
+            double after; /* this step */
             tt_verdict_kind verdict;
-        } table[] = {{0, TT_PASS},    {15.5, TT_PASS},  {15.51, TT_WARN},
-                     {30.5, TT_WARN}, {30.51, TT_TRIP}, {1000, TT_TRIP}};
+        } table[] = {{0, TT_PASS},  {15, TT_PASS},     {15.125, TT_WARN},
+                     {30, TT_WARN}, {30.125, TT_TRIP}, {1000, TT_TRIP}};
         for (size_t row = 0; row < sizeof table / sizeof *table; row++) {
-            watch->cusum = table[row].before;
+            watch->cusum = table[row].after + less;
             tt_gate_counts counts = {0};
             tt_measurements measured = healthy();
             tt_gate_decision decision =
@@ -378,7 +379,7 @@ static void drift_warns_then_trips(void **state)
             assert_int_equal(counts.trips[gate], table[row].verdict == TT_TRIP);
             if (decision.verdict != TT_PASS) {
                 assert_string_equal(decision.gate, tt_gate_name(gate));
-                assert_true(decision.observed == table[row].before - 0.5);
+                assert_true(decision.observed == table[row].after);
                 assert_true(decision.limit == (decision.verdict == TT_WARN ? 15 : 30));
             }
         }
@@ -420,7 +421,7 @@ static void cured_spikes_and_drift(void **state)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         tt_measurements measured = healthy();
         tt_measurements_set(&measured, TT_METRIC_LOSS,
-                            2 * exp(table[i].score * TT_WATCH_FLOOR_LOSS));
+                            2 * exp(table[i].score * TT_WATCH_RULE_LOSS.floor));
         assert_int_equal(tt_gate_passes_well(&limits, &run, &none, &tripped, &measured),
                          table[i].well);
     }

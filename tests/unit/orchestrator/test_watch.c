@@ -49,7 +49,7 @@ static double naive_score(const double *history, int count, double value, double
     for (int i = 0; i < TT_WATCH_WINDOW; i++) {
         window[i] = fabs(history[count - TT_WATCH_WINDOW + i] - median);
     }
-    return (value - from) / fmax(1.4826 * naive_median(window), floor);
+    return (value - from) / hypot(1.4826 * naive_median(window), floor);
 }
 
 /* Of the window before history[count], and of the last disjoint ones from the start on. */
@@ -97,7 +97,7 @@ static void compare(const tt_watch *watch, const double *history, int count, dou
     double median = naive_median(history + count - TT_WATCH_WINDOW);
     double from = rule.falls ? naive_lowest(history, count) : median;
     double score = naive_score(history, count, value, from, rule.floor);
-    *cusum = fmax(0, *cusum + fmax(-4, fmin(4, score)) - 0.5);
+    *cusum = fmax(0, *cusum + fmax(-4, fmin(4, score)) - rule.allowance);
     assert_true(tt_watch_armed(watch));
     assert_true(tt_watch_score(watch, value, rule) ==
                 naive_score(history, count, value, median, rule.floor));
@@ -124,8 +124,8 @@ static void recompute(tt_watch_rule rule)
 static void equals_a_recomputation(void **state)
 {
     (void)state;
-    recompute((tt_watch_rule){.floor = 1e-300});
-    recompute((tt_watch_rule){.floor = TT_WATCH_FLOOR_LOSS, .falls = true});
+    recompute(TT_WATCH_RULE_LOSS);
+    recompute((tt_watch_rule){.floor = 1e-300, .allowance = 0.7});
 }
 
 static void sorted_stays_sorted(void **state)
@@ -182,14 +182,18 @@ static tt_watch of_alternating(double low, double high)
 static void known_values(void **state)
 {
     (void)state;
-    const tt_watch_rule rule = {.floor = 1e-3};
+    tt_watch_rule rule = {.floor = 0};
     tt_watch watch = of_alternating(1, 3); /* median 2, every deviation 1 */
     assert_true(tt_watch_score(&watch, 2, rule) == 0);
     assert_near(tt_watch_score(&watch, 2 + 1.4826 * 8, rule), 8);
     assert_near(tt_watch_score(&watch, 2 - 1.4826 * 8, rule), -8);
+    rule.floor = 1.4826; /* as much again */
+    assert_near(tt_watch_score(&watch, 2 + 1.4826 * 8, rule), 8 / sqrt(2));
     /* A constant series: the floor alone is the scale. */
+    rule.floor = 1e-3;
     watch = of_alternating(2, 2);
     assert_near(tt_watch_score(&watch, 2.008, rule), 8);
+    rule.floor = 0;
     /* A half of the window at one value: the deviation is of the other half. */
     watch = of_alternating(0, 0);
     for (int i = 0; i < TT_WATCH_WINDOW / 2; i++) {
@@ -213,11 +217,11 @@ static void armed_after_a_full_window(void **state)
     assert_true(tt_watch_score(&watch, 1e9, rule) > 8);
 }
 
-/* k = 0.5, clipped at 4 from both sides, never below 0. */
+/* Clipped at 4 from both sides, less the allowance, never below 0. */
 static void cusum_by_hand(void **state)
 {
     (void)state;
-    const tt_watch_rule rule = {.floor = 1};
+    const tt_watch_rule rule = {.floor = 1, .allowance = 0.5};
     static const struct {
         double before, value, after;
     } table[] = {
@@ -246,15 +250,15 @@ static void a_slow_rise(void **state)
     double largest_kept = 0;
     for (int i = 0; i < 1000 + MEMORY; i++) {
         double rise = i < 600 ? 0 : i < 1000 ? (i - 600) / 400.0 : 1;
-        tt_watch_accept(&follows, rise, (tt_watch_rule){.floor = 1});
-        tt_watch_accept(&keeps, rise, (tt_watch_rule){.floor = 1, .falls = true});
+        tt_watch_accept(&follows, rise, (tt_watch_rule){.floor = 1, .allowance = 0.5});
+        tt_watch_accept(&keeps, rise, (tt_watch_rule){.floor = 1, .allowance = 0.5, .falls = true});
         largest_following = fmax(largest_following, follows.cusum);
         largest_kept = fmax(largest_kept, keeps.cusum);
     }
     assert_true(largest_following == 0);
     assert_true(largest_kept > 200);
     double before = keeps.cusum;
-    tt_watch_accept(&keeps, 1, (tt_watch_rule){.floor = 1, .falls = true});
+    tt_watch_accept(&keeps, 1, (tt_watch_rule){.floor = 1, .allowance = 0.5, .falls = true});
     assert_near(keeps.cusum, before - 0.5); /* the new level is the level now */
 }
 
