@@ -68,9 +68,11 @@ static void print_outcome(job *j, tt_orchestrator *orchestrator)
     }
 }
 
-static tt_status run(job *j, const arguments *a, const tt_params *params, tt_config *config)
+/* The orchestrator, ready to step. Its configuration and `resume` must outlive it. */
+static tt_status begin(job *j, const arguments *a, const tt_params *params, tt_config *config,
+                       tt_resume *resume, tt_orchestrator **out)
 {
-    const tt_log_sink sink = {.write = say};
+    static const tt_log_sink sink = {.write = say};
     const tt_host host = {.size = sizeof host,
                           .user = j,
                           .tensor_count = tensor_count,
@@ -81,15 +83,12 @@ static tt_status run(job *j, const arguments *a, const tt_params *params, tt_con
                           .slot_copy = slot_copy,
                           .run_step = a->replay ? run_step : NULL,
                           .scratch_slot = a->replay ? SCRATCH : -1};
-    tt_orchestrator *orchestrator = NULL;
     tt_orchestrator_options options;
-    tt_resume resume;
     tt_orchestrator_options_init(&options);
-    tt_resume_init(&resume);
     tt_status status = TT_OK;
     if (a->resume) {
-        status = tt_resume_prepare(a->folder, "auto", config, &sink, &resume);
-        options.resume = &resume;
+        status = tt_resume_prepare(a->folder, "auto", config, &sink, resume);
+        options.resume = resume;
     }
     options.params = params;
     options.config = config;
@@ -100,10 +99,18 @@ static tt_status run(job *j, const arguments *a, const tt_params *params, tt_con
     options.log = &sink;
     initialize(&j->model, &j->slot[0]);
     j->model.fault = a->fault;
-    status = status ? status : tt_orchestrator_create(&options, &orchestrator);
-    status = status ? status : add_optimizations(j, orchestrator);
-    status = status ? status : tt_orchestrator_start(orchestrator);
-    if (orchestrator) {
+    status = status ? status : tt_orchestrator_create(&options, out);
+    status = status ? status : add_optimizations(j, *out);
+    return status ? status : tt_orchestrator_start(*out);
+}
+
+static tt_status run(job *j, const arguments *a, const tt_params *params, tt_config *config)
+{
+    tt_orchestrator *orchestrator = NULL;
+    tt_resume resume;
+    tt_resume_init(&resume);
+    tt_status status = begin(j, a, params, config, &resume, &orchestrator);
+    if (!status) {
         while (!status && tt_orchestrator_step(orchestrator) < a->steps) {
             status = live_step(j, orchestrator);
         }

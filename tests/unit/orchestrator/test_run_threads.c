@@ -1,0 +1,265 @@
+/* Two orchestrators in one process do not meet, and what may be called from another thread may. The
+ * job is the example's, whose file is read in as it is. TSan is the better judge of this test. */
+#define main external_main
+#include "../../../examples/external_job.c"
+#undef main
+
+#include "toy.h"
+
+#include <pthread.h>
+#include <time.h>
+
+enum { STEPS = 90, SETTINGS = 8 };
+
+/* One run, as a thread carries it out: asserts are left to the main thread. */
+typedef struct task {
+    arguments how;
+    const char *settings[SETTINGS];
+    char folder[128];
+    pthread_barrier_t *together;        /* wait here when everything stands; NULL: do not */
+    _Atomic(tt_orchestrator *) running; /* while it may be stopped */
+    tt_status status;
+    char message[256];
+    int64_t step;
+    int guilty; /* steps for which the tiles were blamed */
+    state end;  /* the published state */
+} task;
+
+static tt_status prepare(const task *t, tt_params **params, tt_config **config)
+{
+    tt_status status = tt_params_create(params);
+    status = status ? status : tt_orchestrator_register(*params);
+    status = status ? status : tt_params_register(*params, parameters, 2);
+    status = status ? status : tt_config_create(*params, config);
+    for (int i = 0; !status && t->settings[i]; i++) {
+        status = tt_config_set(*config, TT_SOURCE_COMMAND, t->settings[i], "--set");
+    }
+    return status;
+}
+
+static tt_status carry_on(task *t, job *j, tt_orchestrator *orchestrator)
+{
+    tt_status status = TT_OK;
+    atomic_store(&t->running, orchestrator);
+    while (!status && tt_orchestrator_step(orchestrator) < t->how.steps) {
+        status = live_step(j, orchestrator);
+    }
+    atomic_store(&t->running, NULL);
+    if (t->together) {
+        pthread_barrier_wait(t->together); /* whoever stops others has let go of them */
+    }
+    status = tt_orchestrator_finish(orchestrator, status);
+    t->step = tt_orchestrator_step(orchestrator);
+    t->guilty = (int)tt_orchestrator_optimization(orchestrator, 0).trips;
+    t->end = j->slot[tt_orchestrator_slot(orchestrator)];
+    return status;
+}
+
+static void *carry_out(void *user)
+{
+    task *t = user;
+    tt_params *params = NULL;
+    tt_config *config = NULL;
+    tt_orchestrator *orchestrator = NULL;
+    tt_resume resume;
+    job *j = calloc(1, sizeof *j);
+    tt_resume_init(&resume);
+    t->how.folder = t->folder;
+    t->status = j ? prepare(t, &params, &config) : TT_ENOMEM;
+    if (!t->status) {
+        t->status = begin(j, &t->how, params, config, &resume, &orchestrator);
+    }
+    if (t->together) {
+        pthread_barrier_wait(t->together);
+    }
+    if (!t->status) {
+        t->status = carry_on(t, j, orchestrator);
+    } else if (t->together) {
+        pthread_barrier_wait(t->together);
+    }
+    snprintf(t->message, sizeof t->message, "%s", t->status ? tt_error_message() : "");
+    tt_orchestrator_destroy(orchestrator);
+    tt_resume_clear(&resume);
+    tt_config_destroy(config);
+    tt_params_destroy(params);
+    free(j);
+    return NULL;
+}
+
+static void assert_done(const task *t, tt_status expected)
+{
+    if (t->status != expected) {
+        fail_msg("%s: %s: %s", t->folder, tt_status_name(t->status), t->message);
+    }
+}
+
+static void assert_same_end(const task *a, const task *b)
+{
+    assert_int_equal(a->step, b->step);
+    assert_int_equal(a->end.block, b->end.block);
+    assert_memory_equal(a->end.weights, b->end.weights, sizeof a->end.weights);
+    assert_memory_equal(a->end.packed, b->end.packed, sizeof a->end.packed);
+}
+
+/* A folder below the one of this test. */
+static void put(task *t, void *const *scratch, const char *name)
+{
+    snprintf(t->folder, sizeof t->folder, "%s/%s", (const char *)*scratch, name);
+}
+
+/* Different in everything: slots, values, fault, and whether there are replays. Nothing rests on
+ * timing. */
+static const task jobs[] = {
+    {.how = {.steps = STEPS, .fault = 20, .replay = true},
+     .settings = {"job.tile=16", "job.block=32", "adapt.every_steps=0", "snapshot.slots=3",
+                  "checkpoint.every_steps=1"}},
+    {.how = {.steps = STEPS, .fault = 31, .replay = false},
+     .settings = {"job.tile=64", "job.block=128", "adapt.every_steps=0", "snapshot.slots=2",
+                  "checkpoint.every_steps=7"}},
+    {.how = {.steps = STEPS, .fault = INT64_MAX, .replay = true},
+     .settings = {"job.tile=8", "job.block=1", "adapt.every_steps=0", "snapshot.slots=1",
+                  "checkpoint.every_steps=20"}},
+};
+enum { JOBS = sizeof jobs / sizeof *jobs };
+
+static void jobs_do_not_meet(void **scratch)
+{
+    static task alone[JOBS];
+    static task together[JOBS];
+    pthread_t threads[JOBS];
+    pthread_barrier_t barrier;
+    char name[32];
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, JOBS), 0);
+    for (int i = 0; i < JOBS; i++) {
+        alone[i] = jobs[i];
+        snprintf(name, sizeof name, "alone%d", i);
+        put(&alone[i], scratch, name);
+        carry_out(&alone[i]);
+        assert_done(&alone[i], TT_OK);
+        together[i] = jobs[i];
+        together[i].together = &barrier;
+        snprintf(name, sizeof name, "together%d", i);
+        put(&together[i], scratch, name);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, carry_out, &together[i]), 0);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    pthread_barrier_destroy(&barrier);
+    for (int i = 0; i < JOBS; i++) {
+        assert_done(&together[i], TT_OK);
+        assert_same_end(&together[i], &alone[i]);
+        assert_int_equal(together[i].guilty, alone[i].guilty);
+    }
+    assert_int_equal(together[0].guilty, 1); /* proven at once */
+    assert_true(together[1].guilty >= 5);    /* suspected often enough */
+    assert_int_equal(together[2].guilty, 0);
+}
+
+/* The message of a failure is its thread's own. */
+static void messages_do_not_meet(void **scratch)
+{
+    static task wrong[2];
+    pthread_t threads[2];
+    wrong[0] = jobs[0];
+    wrong[1] = jobs[1];
+    wrong[0].settings[0] = "job.tyle=16";
+    wrong[1].settings[0] = "job.blok=32";
+    for (int i = 0; i < 2; i++) {
+        put(&wrong[i], scratch, "never");
+        assert_int_equal(pthread_create(&threads[i], NULL, carry_out, &wrong[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_done(&wrong[i], TT_ECONFIG);
+    }
+    assert_non_null(strstr(wrong[0].message, "job.tile"));
+    assert_non_null(strstr(wrong[1].message, "job.block"));
+}
+
+/* Two that want the same folder: one gets it, whichever. */
+static void one_folder_has_one_owner(void **scratch)
+{
+    static task rivals[2];
+    pthread_t threads[2];
+    pthread_barrier_t barrier;
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+    for (int i = 0; i < 2; i++) {
+        rivals[i] = jobs[2];
+        rivals[i].how.steps = 3;
+        rivals[i].together = &barrier;
+        put(&rivals[i], scratch, "rivals");
+        assert_int_equal(pthread_create(&threads[i], NULL, carry_out, &rivals[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    pthread_barrier_destroy(&barrier);
+    int winner = rivals[0].status ? 1 : 0;
+    assert_done(&rivals[winner], TT_OK);
+    if (rivals[!winner].status != TT_EBUSY) {
+        assert_done(&rivals[!winner], TT_EUSAGE); /* it came when the folder held a run */
+    }
+}
+
+/* A stop that is asked for from another thread, at any moment; the run that goes on from there ends
+ * where the unbroken one ends. Meanwhile the checkpoint thread reads pinned slots. */
+static void another_thread_stops_it(void **scratch)
+{
+    static task unbroken;
+    static task t;
+    pthread_barrier_t barrier;
+    int stops = 0;
+    unbroken = jobs[0];
+    put(&unbroken, scratch, "unbroken");
+    carry_out(&unbroken);
+    assert_done(&unbroken, TT_OK);
+    assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+    for (int round = 0; round < 40; round++) {
+        pthread_t thread;
+        t = jobs[0];
+        t.how.resume = round > 0;
+        t.together = &barrier;
+        put(&t, scratch, "stopped");
+        assert_int_equal(pthread_create(&thread, NULL, carry_out, &t), 0);
+        pthread_barrier_wait(&barrier);
+        struct timespec moment = {.tv_nsec = 1000000 * (2 + 7 * (round % 5))};
+        nanosleep(&moment, NULL);
+        tt_orchestrator *running = atomic_load(&t.running);
+        if (running && !tt_orchestrator_stop_requested(running)) {
+            tt_orchestrator_request_stop(running, 15);
+        }
+        pthread_barrier_wait(&barrier);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        if (t.status == TT_OK) {
+            break;
+        }
+        assert_done(&t, TT_EREQUEUE);
+        stops++;
+    }
+    pthread_barrier_destroy(&barrier);
+    if (t.status != TT_OK) { /* a machine too slow to get there: go on undisturbed */
+        t = jobs[0];
+        t.how.resume = true;
+        put(&t, scratch, "stopped");
+        carry_out(&t);
+        assert_done(&t, TT_OK);
+    }
+    assert_same_end(&t, &unbroken);
+    assert_true(stops > 0);
+    print_message("stopped %d times\n", stops);
+}
+
+int main(void)
+{
+#define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, toy_scratch, toy_unscratch)
+    const struct CMUnitTest tests[] = {
+        RUN_TEST(jobs_do_not_meet),
+        RUN_TEST(messages_do_not_meet),
+        RUN_TEST(one_folder_has_one_owner),
+        RUN_TEST(another_thread_stops_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
