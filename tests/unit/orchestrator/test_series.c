@@ -11,7 +11,7 @@ static const char *const names[] = {
     "tiny-1",     "tiny-2",       "tiny-3",       "small-1",      "small-2",
     "small-3",    "quickstart-1", "quickstart-2", "quickstart-3", "medium-1",
     "medium-2",   "medium-3",     "unclipped-1",  "settled-1",    "settled-2",
-    "constant-1", "wide-1",       "wide-2",       "wide-3",
+    "constant-1", "wide-1",       "wide-2",       "wide-3",       "gpt-10m-1",
 };
 enum { SERIES = sizeof names / sizeof *names };
 
@@ -193,8 +193,9 @@ static void faults_are_caught_at_once(void **state)
         {"loss NaN", NAN, 0, true, 100},   {"loss infinite", INFINITY, 0, true, 100},
         {"norm NaN", 0, NAN, true, 100},   {"norm infinite", 0, INFINITY, true, 100},
         {"norm 1e-7", 0, 1e-7, true, 100}, {"loss x 1.5", 1.5, 1, false, 0},
-        {"loss x 2", 2, 1, false, 90},     {"loss x 3", 3, 1, false, 100},
-        {"norm x 10", 1, 10, false, 99},   {"norm x 30", 1, 30, false, 100},
+        {"loss x 2", 2, 1, false, 90},     {"loss x 3", 3, 1, false, 99},
+        {"loss x 5", 5, 1, false, 100},    {"norm x 10", 1, 10, false, 99},
+        {"norm x 30", 1, 30, false, 100},
     };
     for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
         int total = 0;
