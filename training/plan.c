@@ -52,6 +52,19 @@ size_t tt_training_tensor_bytes(const tt_config *config)
     return add_bytes(bytes, 1 << 16);
 }
 
+/* All slots; with one, a codec needs room to decode a tensor beside them. */
+static int64_t state_bytes(const tt_model_dims *dims, int slots, tt_codec codec, int64_t block)
+{
+    return slots * tt_slot_resident_bytes(dims, codec, block, NULL) +
+           (slots == 1 ? tt_staging_bytes(dims, codec) : 0);
+}
+
+static int64_t model_bytes(const tt_model_dims *dims, int64_t batch, tt_codec activations,
+                           int64_t block)
+{
+    return (int64_t)tt_model_resident_bytes(dims, batch, dims->context, TT_F32, activations, block);
+}
+
 /* More than any machine's memory, and far from overflow. */
 static const size_t absurd_bytes = (size_t)1 << 56;
 
@@ -97,16 +110,44 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     tt_moments_policy moments = tt_moments_policy_from(config);
     tt_codec activations = tt_activation_codec_from(config);
     out->checkpoint_bytes = tt_slot_resident_bytes(&dims, moments.codec, moments.block, NULL);
-    out->state_bytes = out->slots * out->checkpoint_bytes +
-                       (out->slots == 1 ? tt_staging_bytes(&dims, moments.codec) : 0);
-    out->model_bytes = (int64_t)tt_model_resident_bytes(&dims, batch, dims.context, TT_F32,
-                                                        activations, moments.block);
+    out->state_bytes = state_bytes(&dims, out->slots, moments.codec, moments.block);
+    out->model_bytes = model_bytes(&dims, batch, activations, moments.block);
     out->flops_per_step = step_flops(&dims, (double)out->tokens_per_step);
     return TT_OK;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 int64_t tt_training_memory_estimate(const tt_config *config)
 {
+    static const tt_codec ladder[] = {TT_CODEC_F32, TT_CODEC_BF16, TT_CODEC_INT8};
     tt_training_plan plan;
-    return tt_training_make_plan(config, &plan) ? INT64_MAX : plan.state_bytes + plan.model_bytes;
+    if (tt_training_make_plan(config, &plan)) {
+        return INT64_MAX;
+    }
+    tt_model_dims dims = tt_dims_from_config(config);
+    tt_moments_policy moments = tt_moments_policy_from(config);
+    tt_codec activations = tt_activation_codec_from(config);
+    int64_t batch = tt_config_int(config, "train.batch");
+    int64_t state = plan.state_bytes;
+    int64_t model = plan.model_bytes;
+    bool below_moments = false;
+    bool below_activations = false;
+    /* The resolver wants an estimate that no step down a ladder raises. In small models it can:
+     * what a codec works with may take more than it saves. Then a step counts as what is below it.
+     */
+    for (size_t i = 0; i < sizeof ladder / sizeof *ladder; i++) {
+        if (below_moments) {
+            state = larger(state, state_bytes(&dims, plan.slots, ladder[i], moments.block));
+        }
+        if (below_activations) {
+            model = larger(model, model_bytes(&dims, batch, ladder[i], moments.block));
+        }
+        below_moments = below_moments || ladder[i] == moments.codec;
+        below_activations = below_activations || ladder[i] == activations;
+    }
+    return state + model;
 }

@@ -198,8 +198,8 @@ static tt_status add_memory_rule(tt_collection *c, const tt_config *config)
     tt_text_init(&depends);
     tt_collect_describe(config, keys, NULL, &depends);
     tt_collected_rule *own = &c->own_rules[c->rule_count];
-    snprintf(own->depends, sizeof(own->depends), "%s; the least that it can take is %" PRId64,
-             depends.data, estimate(c, least));
+    snprintf(own->depends, sizeof(own->depends), "%s: at least %" PRId64 " is needed", depends.data,
+             estimate(c, least));
     tt_status status = tt_text_check(&depends);
     tt_text_clear(&depends);
     c->rules[c->rule_count++] = (tt_resolve_rule){.name = "memory budget",

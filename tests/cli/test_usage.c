@@ -178,13 +178,19 @@ static void test_config_resolved(void **state)
     assert_true(holds(o.out, "\"value\": 0.1"));
     assert_null(strstr(o.out, "requested"));
     outcome_clear(&o);
+    /* What a run would take decides. */
+    o = expect_success("config explain --resolved compression.moments " TT_SOURCE_DIR
+                       "/examples/gpt-10m.yaml -s run.memory_budget=600000000");
+    assert_true(holds(o.out, "compression.moments = bf16\n  from resolver (run)\n"));
+    assert_true(holds(o.out, "\nmoved: memory: rule 'memory budget'"));
+    outcome_clear(&o);
     expect_error(78, "--strict refuses", "config explain --resolved --strict steer.yaml");
     expect_error(78, "did you mean 'kernels.tile_k'", "config explain --resolved kernels.tile_q");
     expect_error(78,
                  "'compression.bound is at most gates.reconstruction.max' does not hold: "
                  "compression.bound = 0.2 (--set), gates.reconstruction.max = 0.05 (default)",
                  "config explain --resolved -s compression.bound=0.2");
-    expect_error(78, "run.memory_budget = 1000 (--set); the least that it can take is ",
+    expect_error(78, "run.memory_budget = 1000 (--set): at least ",
                  "config explain --resolved -s run.memory_budget=1000");
 }
 

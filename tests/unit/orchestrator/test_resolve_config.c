@@ -218,7 +218,7 @@ static void test_refusals(void **state)
             "'memory budget' cannot hold for any legal value of kernels.tile_k = 64 (default), "
             "compression.activations = f32 (default), compression.block = 64 (default), "
             "compression.moments = f32 (default), rlvr.group = 8 (default), rlvr.page_tokens = 16 "
-            "(default); change run.memory_budget = 300 (--set); the least that it can take is 439");
+            "(default); change run.memory_budget = 300 (--set): at least 439 is needed");
 }
 
 static void test_strict(void **state)
