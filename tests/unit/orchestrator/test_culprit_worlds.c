@@ -35,7 +35,7 @@ static uint32_t draw(uint64_t seed, uint64_t *counter, uint32_t below)
 {
     uint32_t block[4];
     tt_philox(seed, 79, (*counter)++, block);
-    return block[0] % below;
+    return below > 0 ? block[0] % below : 0;
 }
 
 static bool is_cured(const world *w, const tt_search_replay *replay)
