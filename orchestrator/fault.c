@@ -7,41 +7,6 @@
 
 /* ---- tensors ---- */
 
-static tt_status apply_observed(void *user, const tt_config *config);
-
-static tt_status propose_observed(void *user, const tt_config *config, tt_proposal *out)
-{
-    tt_fault_switch *observed = user;
-    return observed->real.propose(observed->real.user, config, out);
-}
-
-static tt_status conform_observed(void *user, const tt_config *config)
-{
-    tt_fault_switch *observed = user;
-    return observed->real.conform(observed->real.user, config);
-}
-
-tt_optimization tt_fault_watch(const tt_optimization *real, tt_fault_switch *out)
-{
-    *out = (tt_fault_switch){.real = *real};
-    tt_optimization observed = *real;
-    observed.user = out;
-    observed.apply = apply_observed;
-    observed.propose = real->propose ? propose_observed : NULL;
-    observed.conform = real->conform ? conform_observed : NULL;
-    return observed;
-}
-
-static tt_status apply_observed(void *user, const tt_config *config)
-{
-    tt_fault_switch *observed = user;
-    tt_status status = observed->real.apply(observed->real.user, config);
-    if (!status) {
-        observed->on = tt_optimization_is_on(&observed->real, config);
-    }
-    return status;
-}
-
 static bool is_named(const char *pattern, const char *name)
 {
     size_t length = strlen(pattern);
@@ -51,25 +16,30 @@ static bool is_named(const char *pattern, const char *name)
     return strcmp(pattern, name) == 0;
 }
 
-bool tt_fault_strikes(tt_tensor_fault *fault, const char *tensor, int64_t step, int64_t position)
+bool tt_fault_begin(tt_tensor_fault *fault, const tt_config *config, int64_t step, int64_t position)
 {
+    bool acts = step >= fault->step && step <= fault->last &&
+                (fault->position < 0 || fault->position == position) &&
+                (fault->strikes < 0 || fault->struck < fault->strikes);
     for (int i = 0; i < 2; i++) {
-        if (fault->with[i] && !fault->with[i]->on) {
-            return false;
-        }
+        acts = acts && (!fault->with[i] || tt_optimization_is_on(fault->with[i], config));
     }
-    bool here = step >= fault->step && (fault->position < 0 || fault->position == position) &&
-                (fault->strikes < 0 || fault->struck < fault->strikes) &&
-                is_named(fault->tensor, tensor);
-    fault->struck += here;
-    return here;
+    fault->struck += acts;
+    fault->active = acts;
+    return acts;
 }
 
-void tt_fault_harm(const tt_tensor_fault *fault, float *data, int64_t count)
+bool tt_fault_strikes(const tt_tensor_fault *fault, const char *tensor)
+{
+    return fault->active && is_named(fault->tensor, tensor);
+}
+
+void tt_fault_harm(tt_tensor_fault *fault, float *data, int64_t count)
 {
     if (count < 1) {
         return;
     }
+    fault->harmed++;
     uint32_t bits;
     switch (fault->kind) {
     case TT_FAULT_NAN:

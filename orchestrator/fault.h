@@ -15,15 +15,6 @@
 
 /* ---- 1. tensors --------------------------------------------------------------------------- */
 
-/* A real optimization that also tells whether it is on. */
-typedef struct tt_fault_switch {
-    tt_optimization real;
-    bool on; /* in the configuration that was applied last */
-} tt_fault_switch;
-
-/* The same optimization, observed; `out` must outlive it. */
-TT_API tt_optimization tt_fault_watch(const tt_optimization *real, tt_fault_switch *out);
-
 typedef enum tt_fault_kind {
     TT_FAULT_NAN,
     TT_FAULT_INFINITY,
@@ -32,23 +23,28 @@ typedef enum tt_fault_kind {
     TT_FAULT_BIT_FLIP, /* the top exponent bit of one element */
 } tt_fault_kind;
 
-/* Harm to one tensor, at some steps, while something is on. */
+/* Harm to tensors of some attempts at steps, while something is on. */
 typedef struct tt_tensor_fault {
     tt_fault_kind kind;
     double magnitude;
     const char *tensor;             /* its name; a '*' at the end stands for any ending */
-    const tt_fault_switch *with[2]; /* only while these are on; NULL: whatever is on */
+    const tt_optimization *with[2]; /* only while both of these are on; NULL: no matter */
     int64_t step;                   /* the first */
+    int64_t last;                   /* the last; INT64_MAX: no end */
     int64_t position;               /* only in the batch at this data position; -1: in any */
-    int strikes;                    /* how often; -1: always */
+    int strikes;                    /* attempts, live or replayed, that it harms; -1: all */
     int struck;                     /* so far */
+    bool active;                    /* in the attempt in progress */
+    int64_t harmed;                 /* tensors, so far */
 } tt_tensor_fault;
 
-/* Whether it strikes `tensor` now; counts. Pure but for `struck`. */
-TT_API bool tt_fault_strikes(tt_tensor_fault *fault, const char *tensor, int64_t step,
-                             int64_t position);
+/* An attempt begins: whether the fault acts in it. Counts. */
+TT_API bool tt_fault_begin(tt_tensor_fault *fault, const tt_config *config, int64_t step,
+                           int64_t position);
+/* Whether it harms this tensor of the attempt. */
+TT_API bool tt_fault_strikes(const tt_tensor_fault *fault, const char *tensor);
 /* Does the harm to `count` floats in ordinary memory. */
-TT_API void tt_fault_harm(const tt_tensor_fault *fault, float *data, int64_t count);
+TT_API void tt_fault_harm(tt_tensor_fault *fault, float *data, int64_t count);
 
 /* ---- 2. file operations ------------------------------------------------------------------- */
 
