@@ -7,11 +7,11 @@
  *     tt_orchestrator_start(orchestrator);
  *     while (tt_orchestrator_step(orchestrator) < steps) {
  *         tt_step_plan plan;
- *         tt_step_begin(orchestrator, &plan);          // step, batch position, slots
+ *         tt_step_begin(orchestrator, &plan);            // step, batch position, slots
  *         ... forward, backward ...
- *         tt_step_check(orchestrator, &measured, &go); // loss and gradient gates, before the
- * update if (go) ... update: read slot plan.read_slot, write slot plan.write_slot ...
- *         tt_step_end(orchestrator, &measured, &record);
+ *         tt_step_check(orchestrator, &measured, &go);   // loss and gradient gates
+ *         if (go) ... update: read plan.read_slot, write plan.write_slot ...
+ *         tt_step_end(orchestrator, &measured, &record); // publish, or climb the ladder
  *     }
  *     tt_orchestrator_finish(orchestrator, TT_OK);
  *
@@ -28,9 +28,24 @@
  *   6. optimizations as they stand
  *   7. files of a run
  *
- * One orchestrator belongs to one thread, but for tt_orchestrator_request_stop. Callbacks run on
- * that thread inside these functions, except `tensor_read`, which the checkpoint thread calls for
- * a slot that is pinned meanwhile (never written, never recycled).
+ * docs/external-jobs.md is the same tour with a whole job, examples/external_job.c.
+ *
+ * Threads:
+ *   - Orchestrators share nothing. Several may run in one process, each in a folder of its own, and
+ *     the message of a failure belongs to the thread that saw it.
+ *   - At any time between create and destroy any thread may call tt_orchestrator_request_stop (a
+ *     signal handler too) and tt_orchestrator_stop_requested.
+ *   - Everything else of one orchestrator is for one thread at a time, also what only asks (_step,
+ *     _record, _totals, ...). Which thread it is may change from call to call, if the job
+ *     synchronizes them.
+ *   - A tt_params in which everything is registered, and a tt_config in which everything is set,
+ *     are only read: threads and orchestrators may share them.
+ *   - Callbacks run on the calling thread, inside these functions. The exceptions are `tensor_read`
+ *     and the file operations: with two slots or more, the checkpoint thread calls them while
+ *     steps go on. The slot that it reads is pinned meanwhile: neither written nor taken for
+ *     anything else. So tensor_read may use nothing that a step changes (a staging buffer).
+ *   - A callback may ask the tt_config that it is given, and request a stop. It calls nothing else
+ *     of its orchestrator.
  */
 #ifndef TRIMTAB_ORCHESTRATOR_H
 #define TRIMTAB_ORCHESTRATOR_H
