@@ -4,18 +4,46 @@
 #include "../../../examples/external_job.c"
 #undef main
 
-#include "toy.h"
+#include "unit.h"
 
+#include <ftw.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { STEPS = 90, SETTINGS = 8 };
+
+static int make_scratch(void **scratch)
+{
+    /* In memory where there is such a place: these tests sync a lot. */
+    *scratch = strdup(access("/dev/shm", W_OK) == 0 ? "/dev/shm/trimtab-threads-XXXXXX"
+                                                    : "/tmp/trimtab-threads-XXXXXX");
+    return *scratch && mkdtemp(*scratch) ? 0 : -1;
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *walk)
+{
+    (void)info;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+static int remove_scratch(void **scratch)
+{
+    int failed = nftw(*scratch, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    free(*scratch);
+    return failed;
+}
 
 /* One run, as a thread carries it out: asserts are left to the main thread. */
 typedef struct task {
     arguments how;
     const char *settings[SETTINGS];
     char folder[128];
+    tt_params *params;                  /* shared with others; NULL: its own */
+    tt_config *config;                  /* the same */
     pthread_barrier_t *together;        /* wait here when everything stands; NULL: do not */
     _Atomic(tt_orchestrator *) running; /* while it may be stopped */
     tt_status status;
@@ -58,14 +86,14 @@ static tt_status carry_on(task *t, job *j, tt_orchestrator *orchestrator)
 static void *carry_out(void *user)
 {
     task *t = user;
-    tt_params *params = NULL;
-    tt_config *config = NULL;
+    tt_params *params = t->params;
+    tt_config *config = t->config;
     tt_orchestrator *orchestrator = NULL;
     tt_resume resume;
     job *j = calloc(1, sizeof *j);
     tt_resume_init(&resume);
     t->how.folder = t->folder;
-    t->status = j ? prepare(t, &params, &config) : TT_ENOMEM;
+    t->status = !j ? TT_ENOMEM : config ? TT_OK : prepare(t, &params, &config);
     if (!t->status) {
         t->status = begin(j, &t->how, params, config, &resume, &orchestrator);
     }
@@ -80,8 +108,10 @@ static void *carry_out(void *user)
     snprintf(t->message, sizeof t->message, "%s", t->status ? tt_error_message() : "");
     tt_orchestrator_destroy(orchestrator);
     tt_resume_clear(&resume);
-    tt_config_destroy(config);
-    tt_params_destroy(params);
+    if (!t->config) {
+        tt_config_destroy(config);
+        tt_params_destroy(params);
+    }
     free(j);
     return NULL;
 }
@@ -156,6 +186,30 @@ static void jobs_do_not_meet(void **scratch)
     assert_int_equal(together[0].guilty, 1); /* proven at once */
     assert_true(together[1].guilty >= 5);    /* suspected often enough */
     assert_int_equal(together[2].guilty, 0);
+}
+
+/* Parameters and configuration are only read, also by whoever decides something. */
+static void jobs_share_a_configuration(void **scratch)
+{
+    static task sharing[2];
+    pthread_t threads[2];
+    tt_params *params = NULL;
+    tt_config *config = NULL;
+    assert_int_equal(prepare(&jobs[0], &params, &config), TT_OK);
+    for (int i = 0; i < 2; i++) {
+        sharing[i] = jobs[0];
+        sharing[i].params = params;
+        sharing[i].config = config;
+        put(&sharing[i], scratch, i ? "sharing1" : "sharing0");
+        assert_int_equal(pthread_create(&threads[i], NULL, carry_out, &sharing[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_done(&sharing[i], TT_OK);
+    }
+    assert_same_end(&sharing[0], &sharing[1]);
+    tt_config_destroy(config);
+    tt_params_destroy(params);
 }
 
 /* The message of a failure is its thread's own. */
@@ -254,11 +308,10 @@ static void another_thread_stops_it(void **scratch)
 
 int main(void)
 {
-#define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, toy_scratch, toy_unscratch)
+#define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, make_scratch, remove_scratch)
     const struct CMUnitTest tests[] = {
-        RUN_TEST(jobs_do_not_meet),
-        RUN_TEST(messages_do_not_meet),
-        RUN_TEST(one_folder_has_one_owner),
+        RUN_TEST(jobs_do_not_meet),        RUN_TEST(jobs_share_a_configuration),
+        RUN_TEST(messages_do_not_meet),    RUN_TEST(one_folder_has_one_owner),
         RUN_TEST(another_thread_stops_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
