@@ -114,7 +114,9 @@ void *tt_model_gradients(tt_model *model);
  * see what was lost. The head's tensors, means, rstds and log-sum-exps stay as they are.
  * tt_model_forward then uses the shared buffers as well, and encodes nothing.
  *
- * From the next pass on; the memory that is no longer needed returns to the system. `compressor`
+ * From the next pass on. The memory that is no longer needed returns to the system once the codec
+ * has lasted for some steps (tt_model_zero_grad begins one): a trial changes it at every step, and
+ * pages that have to come back would cost the other side more time than a codec. `compressor`
  * (of the model's context) is borrowed until the next change; NULL will do for F32. TT_EINVAL
  * between a tt_model_forward_train and its backward (see tt_model_abandon_pass), unless nothing
  * changes. */

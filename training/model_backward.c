@@ -195,6 +195,7 @@ tt_status tt_model_zero_grad(tt_model *model)
     if (!model->acts) {
         return tt_fail(TT_EINVAL, "a model for decoding only has no gradients");
     }
+    TRY(tt_model_count_step(model));
     return tt_tensor_zero(model->context, tt_model_gradients(model),
                           (size_t)tt_model_param_count(&model->dims) * model->plan.element);
 }

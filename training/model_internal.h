@@ -83,6 +83,8 @@ typedef struct tt_act_saving {
     int64_t held[ACTS_PER_LAYER]; /* the activation that a buffer now holds */
     double error;                 /* the largest loss ratio of the last forward_train */
     int64_t worst;                /* the activation of which it is */
+    size_t end;                   /* of the large tensors in this form */
+    int steps_to_release;         /* until what lies behind them is released; 0: it was */
 } tt_act_saving;
 
 /* Buffers that nothing outlives a pass in: backward's gradients of activations, or a decode's
@@ -172,6 +174,8 @@ void tt_model_note_held(tt_model *model, size_t act);
 tt_status tt_model_save_act(tt_model *model, size_t act, int64_t rows);
 /* With a codec: decodes what the backward of `layer` reads into the working buffers. */
 tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows);
+/* A step begins: when the form has lasted, the memory that others needed is released. */
+tt_status tt_model_count_step(tt_model *model);
 
 /* ---- the passes ---- */
 

@@ -1,6 +1,10 @@
 /* Activations that lie in a codec between forward and backward. */
 #include "model_internal.h"
 
+/* Steps that a form lasts before what only others need is released: more than a trial ever has in a
+ * row, which runs pairs of steps in alternating order. */
+enum { LASTING_STEPS = 4 };
+
 /* ---- what the working buffers hold ---- */
 
 void tt_model_forget_buffers(tt_model *model)
@@ -125,9 +129,23 @@ tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compress
     model->batch = 0; /* what is there now are other tensors' bytes */
     model->time = 0;
     model->has_losses = false;
-    size_t end = tt_model_place_large(&model->dims, model->max_batch * model->max_time,
-                                      model->plan.element, form, model->plan.large, model->acts);
-    return tt_tensor_release(model->context, model->memory + end, model->plan.gradients - end);
+    if (model->acts) {
+        saving->end =
+            tt_model_place_large(&model->dims, model->max_batch * model->max_time,
+                                 model->plan.element, form, model->plan.large, model->acts);
+        saving->steps_to_release = LASTING_STEPS;
+    }
+    return TT_OK;
+}
+
+tt_status tt_model_count_step(tt_model *model)
+{
+    tt_act_saving *saving = &model->saving;
+    if (saving->steps_to_release == 0 || --saving->steps_to_release > 0) {
+        return TT_OK;
+    }
+    return tt_tensor_release(model->context, model->memory + saving->end,
+                             model->plan.gradients - saving->end);
 }
 
 double tt_model_activation_error(const tt_model *model)
