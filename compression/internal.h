@@ -111,6 +111,21 @@ static inline tt_codec_scale tt_codec_scale_of(float absmax, float top, bool up)
     return (tt_codec_scale){scale, top / absmax};
 }
 
+/* What dithering adds to element i before it is rounded down, in steps of 2^-16 (so that sums with
+ * codes are exact): i and the step both walk through [0, 1) evenly, by the golden ratio and sqrt 2,
+ * so that an element's rounding is right on average over few steps. */
+#define TT_DITHER_STRIDE 0x9e3779b9u
+
+static inline uint32_t tt_codec_dither_base(uint64_t dither)
+{
+    return (uint32_t)(dither * 0x6a09e667f3bcc909u >> 32);
+}
+
+static inline float tt_codec_dither(uint32_t base, int64_t i)
+{
+    return (float)((base + (uint32_t)i * TT_DITHER_STRIDE) >> 16) * 0x1p-16F;
+}
+
 /* Round to nearest even; what is finite stays finite. */
 static inline uint16_t tt_bf16_of(float x)
 {

@@ -6,8 +6,22 @@ static bool usable(float x, bool up)
     return isfinite(x) && (!up || x >= 0);
 }
 
-/* A block of n elements in 8 bits; returns its scale. */
-static float encode_block(const float *x, int64_t n, bool up, uint8_t *codes)
+/* `scaled` rounded up; with dither, up or down so that it is right on average, but not to 0. */
+static float round_up(float x, float scaled, float scale, const uint32_t *dither, int64_t i)
+{
+    float q = ceilf(scaled);
+    if (dither != NULL) {
+        q = floorf(scaled + tt_codec_dither(*dither, i));
+        return q == 0 && x > 0 ? 1 : fminf(q, 255);
+    }
+    if (q * scale < x) /* the product was rounded down (or to 0) */
+        q += 1;
+    return fminf(q, 255);
+}
+
+/* A block of n elements in 8 bits, the first of which is element `first`; returns its scale. */
+static float encode_block(const float *x, int64_t n, bool up, uint8_t *codes,
+                          const uint32_t *dither, int64_t first)
 {
     float absmax = 0, top = up ? 255 : 127;
     bool fine = true;
@@ -17,21 +31,20 @@ static float encode_block(const float *x, int64_t n, bool up, uint8_t *codes)
     }
     tt_codec_scale s = fine ? tt_codec_scale_of(absmax, top, up) : (tt_codec_scale){NAN, 0};
     for (int64_t i = 0; i < n; i++) {
-        float scaled = fine ? x[i] * s.inverse : 0;
-        if (!up) {
+        float scaled = x[i] * s.inverse;
+        if (!fine)
+            codes[i] = 0;
+        else if (up)
+            codes[i] = (uint8_t)round_up(x[i], scaled, s.scale, dither, first + i);
+        else
             codes[i] = (uint8_t)(int8_t)lrintf(scaled);
-            continue;
-        }
-        float q = ceilf(scaled);
-        if (q * s.scale < x[i]) /* the product above was rounded down (or to 0) */
-            q += 1;
-        codes[i] = (uint8_t)fminf(q, 255);
     }
     return s.scale;
 }
 
 /* Elements [begin, end) of `to`, of which x is the first; begin is a multiple of the block. */
-static void encode_range(const float *x, const tt_encoded *to, int64_t begin, int64_t end)
+static void encode_range(const float *x, const tt_encoded *to, int64_t begin, int64_t end,
+                         const uint32_t *dither)
 {
     bool up = to->codec == TT_CODEC_UINT8_UP;
     if (to->codec == TT_CODEC_F32) {
@@ -46,7 +59,7 @@ static void encode_range(const float *x, const tt_encoded *to, int64_t begin, in
     for (int64_t i = begin; i < end; i += to->block) {
         int64_t here = end - i < to->block ? end - i : to->block;
         tt_codec_scales(to)[i / to->block] =
-            encode_block(x + (i - begin), here, up, (uint8_t *)to->data + i);
+            encode_block(x + (i - begin), here, up, (uint8_t *)to->data + i, dither, i);
     }
 }
 
@@ -73,7 +86,7 @@ void tt_encode__reference(const tt_codec_exec *exec, const void *args)
 {
     (void)exec;
     const tt_encode_args *g = args;
-    encode_range(g->x, &g->to, 0, g->to.n);
+    encode_range(g->x, &g->to, 0, g->to.n, NULL);
     for (int64_t i = 0; g->loss != NULL && i < g->to.n; i++)
         measure(g->loss, g->x[i], decode_one(&g->to, i), g->to.codec == TT_CODEC_UINT8_UP);
 }
@@ -116,14 +129,15 @@ void tt_adamw_encoded__reference(const tt_codec_exec *exec, const void *args)
     (void)exec;
     const tt_adamw_encoded_args *g = args;
     tt_codec_step s = tt_codec_step_of(g);
+    uint32_t dither = tt_codec_dither_base(g->dither);
     bool squared = g->v_next.codec == TT_CODEC_F32, up = g->v_next.codec == TT_CODEC_UINT8_UP;
     float m[TT_CODEC_BLOCK_MAX], v[TT_CODEC_BLOCK_MAX];
     for (int64_t begin = 0; begin < g->n; begin += TT_CODEC_BLOCK_MAX) {
         int64_t left = g->n - begin;
         int64_t end = begin + (left < TT_CODEC_BLOCK_MAX ? left : TT_CODEC_BLOCK_MAX);
         step_range(g, &s, begin, end, m, v);
-        encode_range(m, &g->m_next, begin, end);
-        encode_range(v, &g->v_next, begin, end);
+        encode_range(m, &g->m_next, begin, end, NULL);
+        encode_range(v, &g->v_next, begin, end, g->dither != 0 ? &dither : NULL);
         for (int64_t i = begin; g->m_loss != NULL && i < end; i++) {
             float m1 = m[i - begin], m2 = decode_one(&g->m_next, i);
             float v1 = v[i - begin], v2 = decode_one(&g->v_next, i);

@@ -11,6 +11,7 @@ typedef struct adamw_body {
     const tt_adamw_encoded_args *g;
     tt_codec_step step;
     int64_t chunk;
+    uint32_t dither;
     bool stream; /* p_next past the caches */
 } adamw_body;
 
@@ -111,11 +112,11 @@ TT_INLINE void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, b
     decode_range(&g->m, begin, end, b->m, false);
     decode_range(&g->v, begin, end, b->root, false);
     update_range(body, begin, n, measured, b, sums);
-    encode_range(b->m, &g->m_next, begin, end, measured ? b->m_decoded : NULL,
+    encode_range(b->m, &g->m_next, begin, end, NULL, measured ? b->m_decoded : NULL,
                  measured ? &sums->m : NULL);
     if (g->v_next.codec != TT_CODEC_F32) {
-        encode_range(b->root, &g->v_next, begin, end, measured ? b->root_decoded : NULL,
-                     measured ? &sums->root : NULL);
+        encode_range(b->root, &g->v_next, begin, end, g->dither != 0 ? &body->dither : NULL,
+                     measured ? b->root_decoded : NULL, measured ? &sums->root : NULL);
     } else if (measured) {
         measure_kept(b->root, n, &sums->root); /* it is v that is kept */
         root_decoded = b->root;
@@ -166,7 +167,8 @@ void TT_BLOCKED(tt_adamw_encoded)(const tt_codec_exec *exec, const void *args)
     const tt_adamw_encoded_args *g = args;
     bool stream = g->p_next != g->p && (uintptr_t)g->p_next % (TT_LANES * 4) == 0 &&
                   (size_t)g->n * sizeof(float) >= TT_CODEC_STREAM_BYTES;
-    adamw_body body = {g, tt_codec_step_of(g), chunk_of(g), stream};
+    adamw_body body = {g, tt_codec_step_of(g), chunk_of(g), tt_codec_dither_base(g->dither),
+                       stream};
     bool measured = g->m_loss != NULL;
     tt_codec_partial total =
         sum_blocks(exec, g->n, measured ? adamw_sum_block : adamw_unmeasured, &body);

@@ -7,14 +7,14 @@ static tt_codec_partial encode_sum_block(const void *body, int64_t begin, int64_
 {
     const tt_encode_args *g = body;
     loss_sums sums = {0};
-    encode_range(g->x + begin, &g->to, begin, end, NULL, &sums);
+    encode_range(g->x + begin, &g->to, begin, end, NULL, NULL, &sums);
     return (tt_codec_partial){.first = loss_total(&sums)};
 }
 
 static tt_codec_partial encode_unmeasured(const void *body, int64_t begin, int64_t end)
 {
     const tt_encode_args *g = body;
-    encode_range(g->x + begin, &g->to, begin, end, NULL, NULL);
+    encode_range(g->x + begin, &g->to, begin, end, NULL, NULL, NULL);
     return (tt_codec_partial){0};
 }
 

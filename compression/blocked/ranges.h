@@ -81,17 +81,34 @@ typedef struct quantized {
     tt_vf decoded;
 } quantized;
 
-TT_INLINE quantized quantize(tt_vf x, tt_codec_scale s, bool up)
+/* As tt_codec_dither, of elements i, i + 1, ... */
+TT_INLINE tt_vf dither_lanes(uint32_t base, int64_t i)
+{
+    tt_vu bits;
+    for (int lane = 0; lane < TT_LANES; lane++)
+        bits[lane] = (uint32_t)lane * TT_DITHER_STRIDE;
+    bits += base + (uint32_t)i * TT_DITHER_STRIDE;
+    return __builtin_convertvector((tt_vi)(bits >> 16), tt_vf) * 0x1p-16F;
+}
+
+/* `dither` (UINT8_UP): what is to be added, or NULL. */
+TT_INLINE quantized quantize(tt_vf x, tt_codec_scale s, bool up, const tt_vf *dither)
 {
     tt_vf scaled = x * s.inverse;
-    if (up) {
-        tt_vf q = tt_vceil(scaled);
-        q = tt_vadd_one_where_less(q, q * s.scale, x); /* the product was rounded down (or to 0) */
-        q = tt_vmin(q, tt_vset(255));
-        return (quantized){tt_vint(q), q * s.scale};
+    if (!up) {
+        tt_vi codes = tt_vint(scaled);
+        return (quantized){codes, __builtin_convertvector(codes, tt_vf) * s.scale};
     }
-    tt_vi codes = tt_vint(scaled);
-    return (quantized){codes, __builtin_convertvector(codes, tt_vf) * s.scale};
+    tt_vf q;
+    if (dither == NULL) {
+        q = tt_vceil(scaled);
+        q = tt_vadd_one_where_less(q, q * s.scale, x); /* the product was rounded down (or to 0) */
+    } else {
+        q = tt_vfloor(scaled + *dither);
+        q = tt_vadd_one_where_less(q, q * FLT_MAX, x); /* 0, where x is not */
+    }
+    q = tt_vmin(q, tt_vset(255));
+    return (quantized){tt_vint(q), q * s.scale};
 }
 
 TT_INLINE int32_t greatest_magnitude(const float *x, int64_t n)
@@ -152,11 +169,12 @@ static void spoil(const float *x, int64_t n, bool up, int8_t *codes, float *deco
 }
 
 /* `decoded` may be NULL. */
-TT_INLINE void encode_lanes(const float *x, int64_t here, bool up, tt_codec_scale s, int8_t *codes,
-                            float *decoded, tt_vsum *error, tt_vsum *norm)
+TT_INLINE void encode_lanes(const float *x, int64_t here, bool up, tt_codec_scale s,
+                            const tt_vf *dither, int8_t *codes, float *decoded, tt_vsum *error,
+                            tt_vsum *norm)
 {
     tt_vf v = tt_vload_up_to(x, here);
-    quantized q = quantize(v, s, up);
+    quantized q = quantize(v, s, up, dither);
     tt_vb narrow = tt_vnarrow8(q.codes);
     if (here == TT_LANES)
         memcpy(codes, &narrow, sizeof narrow);
@@ -170,22 +188,30 @@ TT_INLINE void encode_lanes(const float *x, int64_t here, bool up, tt_codec_scal
     }
 }
 
-TT_INLINE void encode_block(const float *x, int64_t n, bool up, tt_codec_scale s, int8_t *codes,
-                            float *decoded, tt_vsum *error, tt_vsum *norm)
+/* x[0] is element `first`; `dither` is its base, or NULL. */
+TT_INLINE void encode_block(const float *x, int64_t n, bool up, tt_codec_scale s,
+                            const uint32_t *dither, int64_t first, int8_t *codes, float *decoded,
+                            tt_vsum *error, tt_vsum *norm)
 {
+    tt_vf add = {0}, *dithering = dither == NULL ? NULL : &add;
     int64_t i = 0;
-    for (; i + TT_LANES <= n; i += TT_LANES)
-        encode_lanes(x + i, TT_LANES, up, s, codes + i, decoded == NULL ? NULL : decoded + i, error,
-                     norm);
+    for (; i + TT_LANES <= n; i += TT_LANES) {
+        if (dither != NULL)
+            add = dither_lanes(*dither, first + i);
+        encode_lanes(x + i, TT_LANES, up, s, dithering, codes + i,
+                     decoded == NULL ? NULL : decoded + i, error, norm);
+    }
+    if (dither != NULL)
+        add = dither_lanes(*dither, first + i);
     if (i < n)
-        encode_lanes(x + i, n - i, up, s, codes + i, decoded == NULL ? NULL : decoded + i, error,
-                     norm);
+        encode_lanes(x + i, n - i, up, s, dithering, codes + i,
+                     decoded == NULL ? NULL : decoded + i, error, norm);
 }
 
 /* A range of at most TT_CODEC_BLOCK_MAX elements; first all maxima, then all scales, then all
  * codes: what one block waits for, others do not. */
 TT_INLINE void encode_blocks(const float *x, const tt_encoded *to, int64_t begin, int64_t end,
-                             bool up, float *decoded, loss_sums *sums)
+                             bool up, const uint32_t *dither, float *decoded, loss_sums *sums)
 {
     int32_t most[TT_CODEC_BLOCK_MAX / TT_CODEC_BLOCK_MIN];
     tt_codec_scale s[TT_CODEC_BLOCK_MAX / TT_CODEC_BLOCK_MIN];
@@ -206,8 +232,8 @@ TT_INLINE void encode_blocks(const float *x, const tt_encoded *to, int64_t begin
         int64_t at = k << shift, here = tt_min64(step, n - at);
         float *out = decoded == NULL ? NULL : decoded + at;
         if (most[k] < 0x7f800000)
-            encode_block(x + at, here, up, s[k], codes + at, out, sums == NULL ? NULL : &error,
-                         &norm);
+            encode_block(x + at, here, up, s[k], dither, begin + at, codes + at, out,
+                         sums == NULL ? NULL : &error, &norm);
         else
             spoil(x + at, here, up, codes + at, out, sums == NULL ? NULL : &sums->bad);
     }
@@ -283,7 +309,7 @@ TT_INLINE void encode_f32(const float *x, float *codes, int64_t n, float *decode
 
 /* Elements [begin, end) of `to`, of which x is the first (and decoded, which may be NULL). */
 TT_INLINE void encode_range(const float *x, const tt_encoded *to, int64_t begin, int64_t end,
-                            float *decoded, loss_sums *sums)
+                            const uint32_t *dither, float *decoded, loss_sums *sums)
 {
     switch (to->codec) {
     case TT_CODEC_F32:
@@ -293,10 +319,13 @@ TT_INLINE void encode_range(const float *x, const tt_encoded *to, int64_t begin,
         encode_bf16(x, (uint16_t *)to->data + begin, end - begin, decoded, sums);
         break;
     case TT_CODEC_INT8:
-        encode_blocks(x, to, begin, end, false, decoded, sums);
+        encode_blocks(x, to, begin, end, false, NULL, decoded, sums);
         break;
     default:
-        encode_blocks(x, to, begin, end, true, decoded, sums);
+        if (dither != NULL)
+            encode_blocks(x, to, begin, end, true, dither, decoded, sums);
+        else
+            encode_blocks(x, to, begin, end, true, NULL, decoded, sums);
     }
 }
 

@@ -118,6 +118,19 @@ TT_INLINE tt_vf tt_vceil(tt_vf x)
 #endif
 }
 
+/* The greatest integer <= x; |x| < 2^22. */
+TT_INLINE tt_vf tt_vfloor(tt_vf x)
+{
+#if TT_ISA_LEVEL == 4
+    return (tt_vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#elif TT_ISA_LEVEL == 3
+    return (tt_vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
+    tt_vf nearest = x + tt_rounding - tt_rounding;
+    return nearest - (tt_vf)((nearest > x) & (tt_vi)tt_vset(1));
+#endif
+}
+
 /* q + 1 where a < b. */
 TT_INLINE tt_vf tt_vadd_one_where_less(tt_vf q, tt_vf a, tt_vf b)
 {

@@ -99,7 +99,13 @@ TT_API tt_status tt_decode(tt_compressor *compressor, const tt_encoded *from, vo
  * float size is kept and a change of codec is just another step. The second moment is kept as its
  * square root (UINT8_UP, or any other codec; F32 keeps v itself). p and g are f32. Arrays may be
  * the same on both sides where codec and block are the same too. With F32 on all sides the results
- * are TT_OP_ADAMW's within rounding (8 ulp of m, v and the update). */
+ * are TT_OP_ADAMW's within rounding (8 ulp of m, v and the update).
+ *
+ * A moving average that is rounded up at every step does not come down: where beta2 takes less than
+ * one code per step (the root of 0.999: codes below 2000, all of them), a root stays at its
+ * greatest until the block's scale shrinks, and no error of a single step shows it. With `dither` =
+ * the step, counted from 1, roots are rounded up or down so that they are right on average (but x >
+ * 0 not to 0; error < scale either way). Set it in training. */
 typedef struct tt_adamw_encoded_args {
     int64_t n;
     const void *p, *g;
@@ -112,6 +118,8 @@ typedef struct tt_adamw_encoded_args {
     tt_codec_loss *m_loss; /* of m; added to; may be NULL (all three: not measured, faster) */
     tt_codec_loss *v_loss; /* of sqrt(v); likewise */
     tt_codec_loss *u_loss; /* of the update u = m^ / (sqrt(v^) + epsilon), exact against decoded */
+    /* Not 0: UINT8_UP roots are dithered, with a number that counts steps (see above). */
+    uint64_t dither;
 } tt_adamw_encoded_args;
 
 /* The parameters are updated with the exact moments of this step; what is lost acts on the next. */

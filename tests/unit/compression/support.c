@@ -109,6 +109,7 @@ ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const flo
     args.p_next = in_place ? (void *)args.p : ct_tensor(&bench, NULL, bytes, setting->shift);
     args.m_next = in_place ? args.m : place(&bench, m_next, n);
     args.v_next = in_place ? args.v : place(&bench, v_next, n);
+    args.dither = (how & CT_DITHERED) != 0 ? 3 : 0;
     args.verdict = &step.verdict;
     if ((how & CT_UNMEASURED) == 0) {
         args.m_loss = &step.m_loss;

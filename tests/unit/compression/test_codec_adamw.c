@@ -97,14 +97,14 @@ typedef struct layouts {
     ct_layout m, v, m_next, v_next;
 } layouts;
 
-static void expect_adamw(const char *variant, const problem *q, const layouts *l,
-                         const tt_step_scalars *scalars)
+static void expect_dithered(const char *variant, const problem *q, const layouts *l,
+                            const tt_step_scalars *scalars, int dithered)
 {
     char what[160];
     ct_bytes m = ct_encode(&reference, l->m.codec, l->m.block, q->m, q->n, NULL);
     ct_bytes v = encode_v(q, l->v);
     ct_step want =
-        ct_adamw(&reference, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, CT_APART);
+        ct_adamw(&reference, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, dithered);
     for (int threads = 1; threads <= 3; threads++) {
         const ct_setting setting = {variant, threads, threads == 2, threads % 3};
         snprintf(what, sizeof what, "%s n %lld: %s %lld %s %lld -> %s %lld %s %lld, %d threads",
@@ -117,8 +117,8 @@ static void expect_adamw(const char *variant, const problem *q, const layouts *l
         for (int how = CT_APART; how <= (CT_IN_PLACE | CT_UNMEASURED); how++) {
             if ((how & CT_IN_PLACE) != 0 && !same)
                 continue;
-            ct_step got =
-                ct_adamw(&setting, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next, scalars, how);
+            ct_step got = ct_adamw(&setting, q->n, q->p, q->g, &m, &v, l->m_next, l->v_next,
+                                   scalars, how | dithered);
             if ((how & CT_UNMEASURED) != 0) {
                 got.m_loss = want.m_loss;
                 got.v_loss = want.v_loss;
@@ -131,6 +131,14 @@ static void expect_adamw(const char *variant, const problem *q, const layouts *l
     ct_step_clear(&want);
     free(m.data);
     free(v.data);
+}
+
+static void expect_adamw(const char *variant, const problem *q, const layouts *l,
+                         const tt_step_scalars *scalars)
+{
+    expect_dithered(variant, q, l, scalars, CT_APART);
+    if (l->v_next.codec == TT_CODEC_UINT8_UP)
+        expect_dithered(variant, q, l, scalars, CT_DITHERED);
 }
 
 static const layouts usual = {
@@ -393,6 +401,90 @@ static void test_conversions_between_steps(void **state)
     clear_problem(&q);
 }
 
+/* Each dithered code is the one below or above; what is not 0 does not become 0. */
+static void test_dither_bounds(void **state)
+{
+    (void)state;
+    problem q = make_problem(9001, 18);
+    ct_bytes m = ct_encode(&reference, TT_CODEC_INT8, 64, q.m, q.n, NULL);
+    ct_bytes v = encode_v(&q, usual.v);
+    ct_step up = ct_adamw(&reference, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next,
+                          &ct_scalars, CT_APART);
+    ct_step dithered = ct_adamw(&reference, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next,
+                                &ct_scalars, CT_DITHERED);
+    int below = 0, same = 0;
+    for (int64_t i = 0; i < q.n; i++) {
+        int down = up.v.data[i] - dithered.v.data[i];
+        assert_true(down == 0 || down == 1);
+        assert_true((up.v.data[i] > 0) == (dithered.v.data[i] > 0));
+        below += down;
+        same += up.v.data[i] > 1 && down == 0;
+    }
+    assert_true(below > 1000 && same > 1000);
+    size_t codes = tt_codec_scales_offset(TT_CODEC_UINT8_UP, q.n);
+    assert_memory_equal(up.v.data + codes, dithered.v.data + codes, up.v.size - codes);
+    assert_memory_equal(up.m.data, dithered.m.data, up.m.size);
+    ct_step_clear(&up);
+    ct_step_clear(&dithered);
+    free(m.data);
+    free(v.data);
+    clear_problem(&q);
+}
+
+/* How much greater the roots are than those of f32, on average, after many steps of steady
+ * gradients. */
+static double drift_of_roots(bool dither)
+{
+    enum { N = 2048, STEPS = 1000 };
+    const ct_setting best = {"auto", 1, false, 0};
+    ct_bench b = ct_open(&best, 12 * N);
+    void *t[6];
+    float *g = malloc(N * sizeof *g), v[N], root[N];
+    assert_non_null(g);
+    for (int i = 0; i < 6; i++)
+        t[i] = ct_tensor(&b, NULL, N * sizeof *g, 0);
+    for (int step = 1; step <= STEPS; step++) {
+        tt_step_scalars s = {1e-4, 0.9, 0.999, 1e-8, 1 - pow(0.9, step), 1 - pow(0.999, step), 1};
+        tt_verdict verdict = {0};
+        tt_random_normal_f32(7, (uint64_t)step, g, N);
+        assert_int_equal(tt_tensor_write(b.context, t[1], g, N * sizeof *g), TT_OK);
+        tt_encoded m = {TT_CODEC_F32, 0, N, t[2]}, coded = {TT_CODEC_UINT8_UP, 64, N, t[3]};
+        tt_adamw_encoded_args args = {.n = N,
+                                      .p = t[0],
+                                      .g = t[1],
+                                      .m = m,
+                                      .v = coded,
+                                      .p_next = t[0],
+                                      .m_next = m,
+                                      .v_next = coded,
+                                      .scalars = &s,
+                                      .verdict = &verdict,
+                                      .dither = dither ? (uint64_t)step : 0};
+        assert_int_equal(tt_adamw_encoded(b.compressor, &args), TT_OK);
+        args.m = args.m_next = (tt_encoded){TT_CODEC_F32, 0, N, t[4]};
+        args.v = args.v_next = (tt_encoded){TT_CODEC_F32, 0, N, t[5]};
+        assert_int_equal(tt_adamw_encoded(b.compressor, &args), TT_OK);
+    }
+    const tt_encoded coded = {TT_CODEC_UINT8_UP, 64, N, t[3]};
+    assert_int_equal(tt_decode(b.compressor, &coded, t[1]), TT_OK);
+    assert_int_equal(tt_tensor_read(b.context, root, t[1], sizeof root), TT_OK);
+    assert_int_equal(tt_tensor_read(b.context, v, t[5], sizeof v), TT_OK);
+    double sum = 0;
+    for (int i = 0; i < N; i++)
+        sum += log((double)root[i] / sqrt((double)v[i]));
+    ct_close(&b);
+    free(g);
+    return exp(sum / N) - 1;
+}
+
+/* Rounded up at every step, a moving average does not come down; dithered, it is right. */
+static void test_dither_keeps_averages(void **state)
+{
+    (void)state;
+    assert_true(drift_of_roots(false) > 0.5);
+    assert_true(fabs(drift_of_roots(true)) < 0.01);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +494,8 @@ int main(void)
         cmocka_unit_test(test_f32_is_plain_adamw),
         cmocka_unit_test(test_step_is_decode_update_encode),
         cmocka_unit_test(test_conversions_between_steps),
+        cmocka_unit_test(test_dither_bounds),
+        cmocka_unit_test(test_dither_keeps_averages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
