@@ -28,7 +28,7 @@ typedef struct tt_watch_rule {
  * falls fastest, they double within 250 steps. docs/gates.md has the measurements behind the
  * figures. */
 #define TT_WATCH_RULE_LOSS ((tt_watch_rule){.floor = 0.03, .allowance = 0.5, .falls = true})
-#define TT_WATCH_RULE_NORM ((tt_watch_rule){.floor = 0.2, .allowance = 0.75, .falls = false})
+#define TT_WATCH_RULE_NORM ((tt_watch_rule){.floor = 0.22, .allowance = 0.75, .falls = false})
 
 /* Armed once the window is full. */
 bool tt_watch_armed(const tt_watch *watch);
