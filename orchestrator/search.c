@@ -11,10 +11,9 @@ enum { MAX_STEPS_BACK = 16 };
 
 /* The states that replays can begin from, youngest first. */
 typedef struct states {
-    int slot[TT_CULPRIT_MAX_DEPTHS]; /* -1: the checkpoint */
+    int slot[TT_CULPRIT_MAX_DEPTHS]; /* -1: the checkpoint of that step */
     int64_t step[TT_CULPRIT_MAX_DEPTHS];
     int count;
-    char checkpoint[TT_PATH_BYTES];
 } states;
 
 static void add_slots(const tt_orchestrator *o, states *out)
@@ -46,15 +45,16 @@ static void add_slots(const tt_orchestrator *o, states *out)
     }
 }
 
-static void add_checkpoint(const tt_orchestrator *o, states *out)
+static void add_checkpoints(const tt_orchestrator *o, states *out)
 {
+    char path[TT_PATH_BYTES];
     int64_t bound = out->count ? out->step[out->count - 1] - 1 : o->plan.step;
     int64_t step;
-    if (out->count < TT_CULPRIT_MAX_DEPTHS &&
-        tt_checkpoint_at_most(o, bound, out->checkpoint, &step) &&
-        o->plan.step - step < MAX_STEPS_BACK) {
+    while (out->count < TT_CULPRIT_MAX_DEPTHS && tt_checkpoint_at_most(o, bound, path, &step) &&
+           o->plan.step - step < MAX_STEPS_BACK) {
         out->slot[out->count] = -1;
         out->step[out->count++] = step;
+        bound = step - 1;
     }
 }
 
@@ -102,59 +102,89 @@ static void judge_last(const run *r, const tt_gate_state *gates, const tt_gate_t
                          same_measurement(measured, r->live, TT_METRIC_GRADIENT_NORM);
 }
 
+/* The state at `depth`; a checkpoint is read into the scratch slot. *usable: it is there. */
+static void take_state(const run *r, int depth, int *slot, tt_slot *state, bool *usable)
+{
+    tt_orchestrator *o = r->o;
+    char path[TT_PATH_BYTES];
+    int64_t step;
+    *slot = r->states->slot[depth];
+    *usable = true;
+    if (*slot >= 0) {
+        *state = o->slots.slot[*slot];
+        return;
+    }
+    *slot = o->host.scratch_slot;
+    *usable = tt_checkpoint_at_most(o, r->states->step[depth], path, &step) &&
+              step == r->states->step[depth];
+    if (*usable && tt_checkpoint_peek(o, path, *slot, state)) {
+        tt_log(o->log, TT_LOG_WARN, "the search goes on without a checkpoint: %s",
+               tt_error_message());
+        *usable = false;
+    }
+}
+
+/* One step of a replay, the last one if it is the step that tripped. */
+static tt_status go_one_step(const run *r, const tt_search_replay *asked, const tt_config *config,
+                             int read_slot, const tt_slot *state, int64_t *position,
+                             tt_measurements *measured)
+{
+    tt_orchestrator *o = r->o;
+    bool last = state->step == o->plan.step;
+    *position = last ? o->plan.position + (asked->next_batch ? o->batch_sequences : 0)
+                     : tt_planned_position(o, state->step, state->position);
+    tt_replay replay = {
+        .size = sizeof replay,
+        .step = state->step,
+        .position = *position,
+        .read_slot = read_slot,
+        .write_slot = last && !r->after_update ? -1 : o->host.scratch_slot,
+        .learning_rate_scale = asked->rate_scale,
+        .config = config,
+    };
+    double seconds = 0;
+    tt_status status = tt_replay_step(o, &replay, measured, &seconds);
+    o->totals.search_seconds += seconds;
+    o->totals.replayed_steps++;
+    return status;
+}
+
 /* From the state up to the step that tripped. */
 static tt_status go(const run *r, const tt_search_replay *asked, const tt_config *config,
                     tt_search_outcome *outcome)
 {
     tt_orchestrator *o = r->o;
-    int slot = r->states->slot[asked->depth];
+    int slot;
     tt_slot state;
-    tt_status status = TT_OK;
-    if (slot < 0) {
-        slot = o->host.scratch_slot;
-        status = tt_checkpoint_peek(o, r->states->checkpoint, slot, &state);
-    } else {
-        state = o->slots.slot[slot];
+    bool usable;
+    take_state(r, asked->depth, &slot, &state, &usable);
+    if (!usable) {
+        *outcome = (tt_search_outcome){.cured = false, .same_bits = true};
+        return TT_OK;
     }
     tt_gate_targets targets = o->targets;
     tt_arm_targets(o, config, &targets);
-    while (!status) {
-        bool last = state.step == o->plan.step;
-        tt_replay replay = {
-            .size = sizeof replay,
-            .step = state.step,
-            .position = tt_planned_position(o, state.step, state.position),
-            .read_slot = slot,
-            .write_slot = last && !r->after_update ? -1 : o->host.scratch_slot,
-            .learning_rate_scale = asked->rate_scale,
-            .config = config,
-        };
-        if (last) {
-            replay.position = o->plan.position + (asked->next_batch ? o->batch_sequences : 0);
-        }
+    for (;;) {
         tt_measurements measured;
-        double seconds = 0;
-        status = tt_replay_step(o, &replay, &measured, &seconds);
-        o->totals.search_seconds += seconds;
-        o->totals.replayed_steps++;
+        int64_t position;
+        tt_status status = go_one_step(r, asked, config, slot, &state, &position, &measured);
         if (status) {
-            break;
+            return status;
         }
-        if (last) {
+        if (state.step == o->plan.step) {
             judge_last(r, &state.gates, &targets, &measured, outcome);
-            break;
+            return TT_OK;
         }
         if (tt_gates_judge(&o->limits, &state.gates, &targets, TT_GATES_ALL, &measured, NULL)
                 .verdict == TT_TRIP) {
             *outcome = (tt_search_outcome){.cured = false};
-            break;
+            return TT_OK;
         }
         tt_gates_accept(&state.gates, &targets, &measured);
         state.step++;
-        state.position = replay.position + o->batch_sequences;
+        state.position = position + o->batch_sequences;
         slot = o->host.scratch_slot;
     }
-    return status;
 }
 
 static tt_status replay(const run *r, const tt_search_replay *asked, tt_search_outcome *outcome)
@@ -165,6 +195,30 @@ static tt_status replay(const run *r, const tt_search_replay *asked, tt_search_o
         status = go(r, asked, off ? off : r->o->config, outcome);
     }
     tt_config_destroy(off);
+    return status;
+}
+
+/* A fault that comes and goes may have gone while something innocent was off: whoever is to be
+ * blamed must be seen to do harm once more. */
+static tt_status confirm(const run *r, tt_search *search)
+{
+    tt_search_replay unchanged = {.depth = 0, .rate_scale = 1};
+    tt_search_outcome outcome = {.cured = false};
+    bool accuses = search->verdict == TT_SEARCH_SINGLE || search->verdict == TT_SEARCH_EITHER ||
+                   search->verdict == TT_SEARCH_JOINT || search->verdict == TT_SEARCH_BATCH ||
+                   search->verdict == TT_SEARCH_RATE;
+    if (!accuses) {
+        return TT_OK;
+    }
+    tt_status status = replay(r, &unchanged, &outcome);
+    search->replays++;
+    search->replayed += search->setup.steps[0];
+    if (outcome.cured) {
+        search->verdict = TT_SEARCH_TRANSIENT;
+        search->guilty = 0;
+        search->disable = 0;
+        search->cured_depth = 0;
+    }
     return status;
 }
 
@@ -225,7 +279,7 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
 {
     states known = {.count = 0};
     add_slots(o, &known);
-    add_checkpoint(o, &known);
+    add_checkpoints(o, &known);
     tt_search_setup setup = {.depth_count = known.count,
                              .gate_after_update = tt_gate_is_after_update(&o->targets, tripped)};
     for (int i = 0; i < known.count; i++) {
@@ -245,6 +299,9 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
         tt_search_outcome outcome = {.cured = false};
         status = replay(&r, &asked, &outcome);
         tt_search_report(search, &outcome);
+    }
+    if (!status) {
+        status = confirm(&r, search);
     }
     if (o->host.slot_release) {
         o->host.slot_release(o->host.user, o->host.scratch_slot);

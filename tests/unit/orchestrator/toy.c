@@ -73,7 +73,7 @@ static void initial_state(toy_state *state)
 }
 
 /* Every bit of the state and of the position matters to every later state. */
-static void advance(toy_state *to, const toy_state *from, int64_t position)
+void toy_advance(toy_state *to, const toy_state *from, int64_t position)
 {
     toy_state next = *from;
     for (int i = 0; i < 6; i++) {
@@ -85,6 +85,7 @@ static void advance(toy_state *to, const toy_state *from, int64_t position)
         *b = 0.5f * *b + (float)(position % 97) + (float)from->a[i % 6];
     }
     next.counter = from->counter + position + 1;
+    next.poison = from->poison ? from->poison + 1 : 0;
     *to = next;
 }
 
@@ -116,7 +117,7 @@ toy_state toy_expected(int64_t steps, const int64_t *skipped)
         while (is_skipped(skipped, position)) {
             position += TOY_BATCH;
         }
-        advance(&state, &state, position);
+        toy_advance(&state, &state, position);
     }
     return state;
 }
@@ -134,6 +135,7 @@ static const struct {
     {"params/b", TT_F32, 2, {3, 4}, offsetof(toy_state, b), 12 * sizeof(float)},
     {"moments/none", TT_F32, 1, {0}, 0, 0},
     {"rng/counter", TT_I64, 0, {0}, offsetof(toy_state, counter), sizeof(int64_t)},
+    {"rng/poison", TT_I64, 0, {0}, offsetof(toy_state, poison), sizeof(int64_t)},
 };
 
 enum { TENSORS = sizeof tensors / sizeof *tensors };
@@ -273,6 +275,9 @@ static tt_status configure(toy *job, const char *resume, const char *const *sett
         status = tt_params_register(job->params, toy_table, sizeof toy_table / sizeof *toy_table);
     }
     if (!status) {
+        status = toy_register_knobs(job);
+    }
+    if (!status) {
         status = tt_config_create(job->params, &job->config);
     }
     for (; !status && settings && *settings; settings++) {
@@ -288,14 +293,15 @@ static tt_status configure(toy *job, const char *resume, const char *const *sett
 tt_status toy_open(toy *job, const char *resume, const char *const *settings)
 {
     job->sink = (tt_log_sink){.write = take_log, .user = job};
-    const tt_host host = {.size = sizeof host,
-                          .scratch_slot = -1,
-                          .user = job,
-                          .tensor_count = tensor_count,
-                          .tensor_info = tensor_info,
-                          .tensor_read = tensor_read,
-                          .tensor_write = tensor_write,
-                          .locate_nonfinite = locate_nonfinite};
+    tt_host host = {.size = sizeof host,
+                    .scratch_slot = -1,
+                    .user = job,
+                    .tensor_count = tensor_count,
+                    .tensor_info = tensor_info,
+                    .tensor_read = tensor_read,
+                    .tensor_write = tensor_write,
+                    .locate_nonfinite = locate_nonfinite};
+    toy_complete_host(job, &host);
     tt_orchestrator_options options;
     tt_orchestrator_options_init(&options);
     tt_status status = configure(job, resume, settings);
@@ -317,6 +323,9 @@ tt_status toy_open(toy *job, const char *resume, const char *const *settings)
         status = tt_orchestrator_add(job->orchestrator, &job->optimizations[i]);
     }
     if (!status) {
+        status = toy_connect_knobs(job);
+    }
+    if (!status) {
         status = tt_orchestrator_start(job->orchestrator);
     }
     if (status) {
@@ -328,21 +337,45 @@ tt_status toy_open(toy *job, const char *resume, const char *const *settings)
     return status;
 }
 
-static void apply_faults(toy *job, const tt_step_plan *plan, bool after_update,
+static void apply_faults(toy *job, int64_t step, int64_t position, bool after_update,
                          tt_measurements *measured)
 {
     for (int i = 0; i < job->fault_count; i++) {
         toy_fault *fault = &job->faults[i];
         bool of_update = fault->metric == TT_METRIC_UPDATE_NONFINITE;
         if (fault->times == 0 || of_update != after_update ||
-            (fault->step >= 0 && fault->step != plan->step) ||
-            (fault->position >= 0 && fault->position != plan->position)) {
+            (fault->step >= 0 && fault->step != step) ||
+            (fault->position >= 0 && fault->position != position)) {
             continue;
         }
         fault->times -= fault->times > 0;
         tt_measurements_set(measured, fault->metric, fault->value);
         measured->present[fault->metric] = !fault->missing;
     }
+}
+
+void toy_measure(toy *job, int64_t step, int64_t position, double rate, int read_slot,
+                 tt_measurements *measured)
+{
+    const toy_state *from = &job->slot[read_slot];
+    measured->tokens = 64;
+    tt_measurements_set(measured, TT_METRIC_LOSS, loss_of(from, position));
+    tt_measurements_set(measured, TT_METRIC_GRADIENT_NORM, 1 + fabs(from->a[0]));
+    tt_measurements_set(measured, TT_METRIC_GRADIENT_NONFINITE, 0);
+    tt_measurements_set(measured, TT_METRIC_LEARNING_RATE, 1e-3);
+    apply_faults(job, step, position, false, measured);
+    toy_harm_before(job, step, position, rate, from, measured);
+    toy_take_time(job);
+}
+
+void toy_update(toy *job, int64_t step, int64_t position, double rate, int read_slot,
+                int write_slot, tt_measurements *measured)
+{
+    toy_advance(&job->slot[write_slot], &job->slot[read_slot], position);
+    measured->updated = true;
+    tt_measurements_set(measured, TT_METRIC_UPDATE_NONFINITE, 0);
+    apply_faults(job, step, position, true, measured);
+    toy_harm_after(job, step, position, rate, &job->slot[write_slot], measured);
 }
 
 static void flip(toy *job, const tt_step_plan *plan, bool written)
@@ -365,15 +398,10 @@ tt_status toy_attempt(toy *job, tt_step_record *record)
     if (status) {
         return status;
     }
+    toy_check_applied(job, plan.config);
     tt_measurements_init(&measured);
-    measured.tokens = 64;
     flip(job, &plan, false);
-    const toy_state *from = &job->slot[plan.read_slot];
-    tt_measurements_set(&measured, TT_METRIC_LOSS, loss_of(from, plan.position));
-    tt_measurements_set(&measured, TT_METRIC_GRADIENT_NORM, 1 + fabs(from->a[0]));
-    tt_measurements_set(&measured, TT_METRIC_GRADIENT_NONFINITE, 0);
-    tt_measurements_set(&measured, TT_METRIC_LEARNING_RATE, 1e-3);
-    apply_faults(job, &plan, false, &measured);
+    toy_measure(job, plan.step, plan.position, 1, plan.read_slot, &measured);
     status = tt_step_check(job->orchestrator, &measured, &proceed);
     if (status) {
         return status;
@@ -384,10 +412,7 @@ tt_status toy_attempt(toy *job, tt_step_record *record)
             memset(&job->slot[plan.write_slot], 0xdd, sizeof(toy_state) / 2);
             return tt_fail(TT_EINTERNAL, "the job broke in its update");
         }
-        advance(&job->slot[plan.write_slot], from, plan.position);
-        measured.updated = true;
-        tt_measurements_set(&measured, TT_METRIC_UPDATE_NONFINITE, 0);
-        apply_faults(job, &plan, true, &measured);
+        toy_update(job, plan.step, plan.position, 1, plan.read_slot, plan.write_slot, &measured);
         flip(job, &plan, true);
     }
     return tt_step_end(job->orchestrator, &measured, record);
@@ -541,7 +566,7 @@ void toy_check_metrics(const toy *job, int64_t steps)
     initial_state(&state);
     for (int64_t i = 0; i < steps; i++) {
         losses[i] = loss_of(&state, i * TOY_BATCH);
-        advance(&state, &state, i * TOY_BATCH);
+        toy_advance(&state, &state, i * TOY_BATCH);
     }
     json_array_foreach(lines, index, one)
     {

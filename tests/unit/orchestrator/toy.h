@@ -10,13 +10,14 @@
 #include <jansson.h>
 #include <stdatomic.h>
 
-enum { TOY_BATCH = 4, TOY_MAX_FAULTS = 64 };
+enum { TOY_BATCH = 4, TOY_MAX_FAULTS = 64, TOY_KNOBS = 8, TOY_MAX_HARMS = 8, TOY_TILES = 3 };
 
 /* What a step changes. */
 typedef struct toy_state {
     double a[6];
     float b[3][4];
     int64_t counter;
+    int64_t poison; /* steps since harm was done to it that shows later; 0: none was */
 } toy_state;
 
 /* A fault in what a step measures. */
@@ -36,6 +37,45 @@ typedef struct toy_flip {
     bool done;
 } toy_flip;
 
+/* Harm that optimizations do, in live steps and replays alike. */
+typedef enum toy_harm_kind {
+    TOY_HARM_NAN_LOSS,
+    TOY_HARM_LOSS,
+    TOY_HARM_EXPLODING,
+    TOY_HARM_VANISHING,
+    TOY_HARM_GRADIENT_NAN,
+    TOY_HARM_ERROR,  /* reconstruction error of its first knob */
+    TOY_HARM_UPDATE, /* NaN in what was written */
+    TOY_HARM_STATE,  /* shows in a later step */
+    TOY_HARM_KINDS
+} toy_harm_kind;
+
+typedef struct toy_harm {
+    toy_harm_kind kind;
+    uint32_t with;       /* the knobs that bring it about; 0: it comes by itself */
+    bool all;            /* only while all of them are on, else while any of them is */
+    bool of_rate;        /* not at a tenth of the learning rate */
+    int64_t from, until; /* steps in which it strikes: from <= step < until */
+    int64_t position;    /* only in this batch; -1: in any */
+    int strikes;         /* how often; -1: always */
+    int delay;           /* of STATE: the step in which it shows, counted from where it struck */
+} toy_harm;
+
+/* An optimization of one key, toy.k<n>: 1, 2, 4, 8 or 16. The first TOY_TILES are tiles, off at 1;
+ * the others are compression and, from number 6 on, RLVR: off at 16. */
+typedef struct toy_knob {
+    bool acts_on_state;
+    bool changes_state; /* the state after a step is another one while it is on */
+    bool measured;      /* it has an error target */
+    bool fails_to_conform;
+    tt_aim aim;
+    double factor; /* of the time of a step, per power of two away from its baseline */
+    double error;  /* likewise, in sum: the share that is lost */
+    int target;    /* index */
+    int64_t value; /* as applied */
+    int applications;
+} toy_knob;
+
 typedef struct toy {
     char directory[128]; /* of the run */
     tt_params *params;
@@ -50,8 +90,8 @@ typedef struct toy {
     double initial_loss;
     bool strict;
 
-    toy_state slot[TT_MAX_SLOTS];
-    atomic_int reading; /* slot that the checkpoint thread reads, or -1 */
+    toy_state slot[TT_MAX_SLOTS + 1]; /* the last one is scratch */
+    atomic_int reading;               /* slot that the checkpoint thread reads, or -1 */
     toy_fault faults[TOY_MAX_FAULTS];
     int fault_count;
     toy_flip flips[8];
@@ -63,6 +103,21 @@ typedef struct toy {
 
     tt_optimization optimizations[2];
     size_t optimization_count;
+
+    /* toy_knobs.c */
+    int knob_count;
+    bool replays; /* the host has run_step */
+    bool ruled;   /* k0 times k3 is at most 64, or the resolver moves k3 */
+    toy_knob knobs[TOY_KNOBS];
+    toy_harm harms[TOY_MAX_HARMS];
+    int harm_count;
+    uint64_t ns; /* what `fake` shows: steps take time, nothing else does */
+    tt_clock fake;
+    int64_t fork_memory;
+    tt_status replay_fails;
+    int64_t replay_fails_at; /* this replay; counted down */
+    int64_t replays_done;
+    int copies, releases;
 } toy;
 
 /* Scratch folder for cmocka: *state is its path. */
@@ -85,6 +140,28 @@ tt_status toy_close(toy *job, tt_status outcome);
 void toy_abandon(toy *job);
 /* open, steps, close. */
 tt_status toy_run(toy *job, const char *resume, const char *const *settings, int64_t until);
+
+/* Gives it optimizations. `count` knobs; steps take 1 ms by job->clock, times the knobs' factors.
+ */
+void toy_add_knobs(toy *job, int count, bool replays);
+bool toy_knob_is_on(const toy *job, int knob);
+void toy_add_harm(toy *job, toy_harm harm);
+/* For toy.c. */
+tt_status toy_register_knobs(toy *job);
+tt_status toy_connect_knobs(toy *job);
+void toy_complete_host(toy *job, tt_host *host);
+void toy_check_applied(const toy *job, const tt_config *config);
+void toy_harm_before(toy *job, int64_t step, int64_t position, double rate, const toy_state *from,
+                     tt_measurements *measured);
+void toy_harm_after(toy *job, int64_t step, int64_t position, double rate, toy_state *to,
+                    tt_measurements *measured);
+void toy_take_time(toy *job);
+/* The whole step, in a slot of any kind. */
+void toy_measure(toy *job, int64_t step, int64_t position, double rate, int read_slot,
+                 tt_measurements *measured);
+void toy_update(toy *job, int64_t step, int64_t position, double rate, int read_slot,
+                int write_slot, tt_measurements *measured);
+void toy_advance(toy_state *to, const toy_state *from, int64_t position);
 
 void toy_add_fault(toy *job, toy_fault fault);
 void toy_flip_bits(toy *job, int64_t step, bool of_written);
