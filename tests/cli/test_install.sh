@@ -52,3 +52,11 @@ for name in trimtab trimtab-train; do
         $(pkg-config --cflags --libs $name)
     expect "slots 2" "$(LD_LIBRARY_PATH=$libraries "$scratch/$name")"
 done
+
+# The example, from where it is installed, as its first lines say.
+example=$prefix/share/doc/trimtab/examples/external_job.c
+# shellcheck disable=SC2046,SC2086
+"$cc" $flags -o "$scratch/external_job" "$example" $(pkg-config --cflags --libs trimtab) -lm
+LD_LIBRARY_PATH=$libraries "$scratch/external_job" "$scratch/run" --steps=40 --fault=20 \
+    --set=job.tile=16 >"$scratch/out" 2>"$scratch/log" || { cat "$scratch/log" >&2; exit 1; }
+grep -q '^tiles: off, breaker open' "$scratch/out" || { cat "$scratch/out" >&2; exit 1; }
