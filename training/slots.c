@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VECTORS = 3, PARTS_PER_TENSOR = 5 };
+enum { VECTORS = 3, PARTS_PER_TENSOR = 5, HUGE_PAGE = 2 << 20 };
 
 static size_t padded(size_t bytes)
 {
@@ -27,7 +27,8 @@ size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count)
     if (vector == SIZE_MAX) {
         return SIZE_MAX;
     }
-    return (size_t)(count + 1) * VECTORS * vector + 2 * vector; /* staging: no tensor is larger */
+    /* Staging: no tensor is larger than all of them together. */
+    return (size_t)(count + 1) * VECTORS * vector + 2 * vector + 2 * (size_t)HUGE_PAGE;
 }
 
 tt_codec tt_codec_of_v(tt_codec codec_of_m)
@@ -73,6 +74,18 @@ static tt_status create_layout(const tt_slot_memory *memory, tt_slot_layout *lay
     return TT_OK;
 }
 
+/* Addresses that are never used, so that the slots do not share a huge page with what comes next
+ * and is to take no memory yet. Small vectors are not worth it. */
+static tt_status keep_apart(const tt_slot_memory *memory, size_t vector)
+{
+    void *gap;
+    if (vector < HUGE_PAGE) {
+        return TT_OK;
+    }
+    TRY(tt_tensor_alloc(memory->context, HUGE_PAGE, &gap));
+    return tt_tensor_hollow(memory->context, gap, HUGE_PAGE);
+}
+
 /* Elements of the largest tensor that may be encoded. */
 static int64_t largest_encoded(const tt_slot_memory *memory)
 {
@@ -106,6 +119,9 @@ tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int 
     size_t bytes = tt_slot_vector_bytes(tt_model_get_dims(model));
     for (int slot = 0; slot < out->count; slot++) {
         tt_slot_tensors *tensors = &out->slots[slot];
+        if (slot == count) {
+            TRY(keep_apart(out, bytes));
+        }
         TRY(tt_tensor_alloc(context, bytes, &tensors->params));
         TRY(tt_tensor_alloc(context, bytes, &tensors->m));
         TRY(tt_tensor_alloc(context, bytes, &tensors->v));
@@ -113,6 +129,7 @@ tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int 
         tt_slot_list_parts(out, slot);
     }
     TRY(create_layout(out, &out->layouts[TT_SLOT_CAPACITY]));
+    TRY(keep_apart(out, bytes));
     return create_staging(out);
 }
 
