@@ -65,7 +65,8 @@ typedef struct outcome {
     int trip_step; /* of the first; -1: none */
     int warn_step;
     const char *gate;
-    double spike_loss, spike_norm, drift_loss, drift_norm; /* largest */
+    bool wants_largest;
+    double spike_loss, spike_norm, drift_loss, drift_norm; /* largest, if wanted */
 } outcome;
 
 static void note_largest(outcome *out, const tt_gate_state *run, const tt_measurements *measured)
@@ -102,7 +103,9 @@ static tt_verdict_kind go(tt_gate_state *run, double loss, double norm, outcome 
         out->warnings++;
         out->warn_step = out->warn_step < 0 ? out->steps : out->warn_step;
     }
-    note_largest(out, run, &measured);
+    if (out->wants_largest) {
+        note_largest(out, run, &measured);
+    }
     tt_gates_accept(run, &none, &measured);
     out->steps++;
     return decision.verdict;
@@ -132,6 +135,7 @@ static void clean_runs_pass(void **state)
     for (int i = 0; i < SERIES; i++) {
         tt_gate_state run = {0};
         outcome out = new_outcome();
+        out.wants_largest = true;
         assert_true(recorded[i].count > 400);
         for (int step = 0; step < recorded[i].count; step++) {
             if (go(&run, recorded[i].loss[step], recorded[i].norm[step], &out) == TT_TRIP) {
@@ -227,7 +231,7 @@ static void half_more_in_a_quiet_run(void **state)
 
 /* ---- drift -------------------------------------------------------------------------------- */
 
-enum { AROUND = 64, BLOCK = 50, PLATEAU = 20000, RISES = 10, LEVEL_STEPS = 1500, RISE_STEPS = 200 };
+enum { AROUND = 64, BLOCK = 50, PLATEAU = 20000, RISES = 5, LEVEL_STEPS = 1500, RISE_STEPS = 200 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -322,7 +326,7 @@ static void rises_are_found(void **state)
         int must; /* percent, at least */
     } rises[] = {{"loss + 2 %", 1.02, 1, 0},   {"loss + 3 %", 1.03, 1, 0},
                  {"loss + 5 %", 1.05, 1, 100}, {"loss + 10 %", 1.1, 1, 100},
-                 {"norm x 2", 1, 2, 0},        {"norm x 3", 1, 3, 100},
+                 {"norm x 2", 1, 2, 0},        {"norm x 3", 1, 3, 95},
                  {"norm x 5", 1, 5, 100}};
     static settled noise;
     for (size_t r = 0; r < sizeof rises / sizeof *rises; r++) {
