@@ -86,27 +86,6 @@ static void gone_back(tt_orchestrator *o, int64_t from, const char *where)
            (long long)to, where);
 }
 
-static tt_status roll_back(tt_orchestrator *o, int64_t bound)
-{
-    int64_t from = tt_orchestrator_step(o);
-    int older = tt_slots_older(&o->slots);
-    tt_status status = tt_checkpoint_collect(o, true);
-    if (status) {
-        return status;
-    }
-    if (older >= 0) {
-        tt_slots_revert(&o->slots, older);
-    } else {
-        status = restore_checkpoint(o, bound);
-        if (status) {
-            return tt_fail_in(status, "rolling back from step %lld", (long long)from);
-        }
-    }
-    tt_ladder_rolled_back(&o->ladder, tt_orchestrator_step(o));
-    gone_back(o, from, older >= 0 ? "an older slot" : o->latest);
-    return TT_OK;
-}
-
 /* To the state from which the search found the run clean. */
 static tt_status go_back_to(tt_orchestrator *o, const tt_state_place *clean)
 {
@@ -121,6 +100,19 @@ static tt_status go_back_to(tt_orchestrator *o, const tt_state_place *clean)
         gone_back(o, from, clean->slot < 0 ? o->latest : "an older slot");
     }
     return status;
+}
+
+/* `clean`: the state to go back to, if it is known; else the youngest that is older. */
+static tt_status roll_back(tt_orchestrator *o, int64_t bound, const tt_state_place *clean)
+{
+    int64_t from = tt_orchestrator_step(o);
+    tt_state_place older = {.slot = tt_slots_older(&o->slots), .step = bound};
+    tt_status status = go_back_to(o, clean ? clean : &older);
+    if (status) {
+        return tt_fail_in(status, "rolling back from step %lld", (long long)from);
+    }
+    tt_ladder_rolled_back(&o->ladder, tt_orchestrator_step(o));
+    return TT_OK;
 }
 
 /* ---- saying what happened ---- */
@@ -208,18 +200,19 @@ static tt_status convict(tt_orchestrator *o, const tt_search *search, const tt_s
     return status;
 }
 
+/* *damaged: the state is, and that at `clean` is not. */
 static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
-                        tt_gate_decision *decision)
+                        tt_gate_decision *decision, tt_state_place *clean, bool *damaged)
 {
     tt_search found;
-    tt_state_place clean = {.slot = -1};
-    tt_status status = tt_search_culprit(o, measured, decision, &found, &clean);
+    tt_status status = tt_search_culprit(o, measured, decision, &found, clean);
     if (status) {
         return status;
     }
     switch (found.verdict) {
     case TT_SEARCH_TRANSIENT:
-        if (o->dirty || found.cured_depth > 0) {
+        *damaged = found.cured_depth > 0;
+        if (o->dirty || *damaged) {
             return TT_OK; /* the ladder's next rung is the rollback, and it counts them */
         }
         decision->action = TT_ACTION_RETRY;
@@ -228,7 +221,7 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
     case TT_SEARCH_EITHER:
     case TT_SEARCH_JOINT:
         decision->action = TT_ACTION_DISABLE;
-        status = convict(o, &found, &clean);
+        status = convict(o, &found, clean);
         break;
     case TT_SEARCH_BATCH:
         decision->action = o->dirty ? TT_ACTION_STOP : TT_ACTION_SKIP;
@@ -314,7 +307,7 @@ static bool is_suspecting(const tt_orchestrator *o)
 }
 
 static tt_status look_into(tt_orchestrator *o, const tt_measurements *measured, int64_t bound,
-                           tt_gate_decision *decision)
+                           tt_gate_decision *decision, tt_state_place *clean, bool *damaged)
 {
     bool again = is_suspecting(o);
     tt_status status = TT_OK;
@@ -325,7 +318,7 @@ static tt_status look_into(tt_orchestrator *o, const tt_measurements *measured, 
         return TT_OK;
     }
     if (o->host.run_step) {
-        status = search(o, measured, decision);
+        status = search(o, measured, decision, clean, damaged);
     } else {
         o->suspect = again ? o->suspect : 0;
         status = suspect(o, decision);
@@ -339,10 +332,11 @@ static tt_status look_into(tt_orchestrator *o, const tt_measurements *measured, 
     return status;
 }
 
-static tt_status carry_out(tt_orchestrator *o, int64_t bound, tt_gate_decision *decision)
+static tt_status carry_out(tt_orchestrator *o, int64_t bound, const tt_state_place *clean,
+                           tt_gate_decision *decision)
 {
     tt_status status = TT_OK;
-    if (decision->action == TT_ACTION_ROLLBACK && roll_back(o, bound)) {
+    if (decision->action == TT_ACTION_ROLLBACK && roll_back(o, bound, clean)) {
         status = pass_over_rollback(o, decision);
     }
     switch (decision->action) {
@@ -368,6 +362,8 @@ static tt_status carry_out(tt_orchestrator *o, int64_t bound, tt_gate_decision *
 tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
                      tt_gate_decision *decision)
 {
+    tt_state_place clean = {.slot = -1};
+    bool damaged = false;
     o->totals.trips++;
     tt_status status = tt_steer_tripped(o);
     if (!measured->updated) {
@@ -382,13 +378,13 @@ tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
     o->next_kind = TT_STEP_NORMAL;
     o->name_next = !isfinite(decision->observed) || decision->limit == 0;
     if (!status) {
-        status = look_into(o, measured, bound, decision);
+        status = look_into(o, measured, bound, decision, &clean, &damaged);
     }
     if (!status) {
         status = announce_trip(o, decision);
     }
     if (!status) {
-        status = carry_out(o, bound, decision);
+        status = carry_out(o, bound, damaged ? &clean : NULL, decision);
     }
     o->last_trip = *decision;
     return status;

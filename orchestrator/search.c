@@ -198,11 +198,12 @@ static tt_status replay(const run *r, const tt_search_replay *asked, tt_search_o
     return status;
 }
 
-/* A fault that comes and goes may have gone while something innocent was off: whoever is to be
- * blamed must be seen to do harm once more. */
+/* A fault that comes and goes may have gone while something innocent was off, and damage to a state
+ * in memory is not done again in a replay, whoever is off. Whoever is to be blamed must be seen to
+ * do harm from the very state that the cure began from. */
 static tt_status confirm(const run *r, tt_search *search)
 {
-    tt_search_replay unchanged = {.depth = 0, .rate_scale = 1};
+    tt_search_replay unchanged = {.depth = search->cured_depth, .rate_scale = 1};
     tt_search_outcome outcome = {.cured = false};
     bool accuses = search->verdict == TT_SEARCH_SINGLE || search->verdict == TT_SEARCH_EITHER ||
                    search->verdict == TT_SEARCH_JOINT || search->verdict == TT_SEARCH_BATCH ||
@@ -212,12 +213,11 @@ static tt_status confirm(const run *r, tt_search *search)
     }
     tt_status status = replay(r, &unchanged, &outcome);
     search->replays++;
-    search->replayed += search->setup.steps[0];
+    search->replayed += search->setup.steps[search->cured_depth];
     if (outcome.cured) {
         search->verdict = TT_SEARCH_TRANSIENT;
         search->guilty = 0;
         search->disable = 0;
-        search->cured_depth = 0;
     }
     return status;
 }
@@ -251,6 +251,11 @@ static void describe(tt_orchestrator *o, const tt_search *search)
         [TT_SEARCH_RATE] = "a tenth of the learning rate passes: the rate is too high",
         [TT_SEARCH_UNRESOLVED] = "no single change cures it",
     };
+    if (search->verdict == TT_SEARCH_TRANSIENT && search->cured_depth > 0) {
+        snprintf(o->verdict, sizeof o->verdict,
+                 "replayed unchanged from an older state, the step passes: damage in memory");
+        return;
+    }
     snprintf(o->verdict, sizeof o->verdict, "%s%s%s",
              search->verdict > TT_SEARCH_RUNNING ? forms[search->verdict] : "", names[0] ? " " : "",
              names);
