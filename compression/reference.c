@@ -86,9 +86,14 @@ void tt_encode__reference(const tt_codec_exec *exec, const void *args)
 {
     (void)exec;
     const tt_encode_args *g = args;
+    bool up = g->to.codec == TT_CODEC_UINT8_UP;
     encode_range(g->x, &g->to, 0, g->to.n, NULL);
-    for (int64_t i = 0; g->loss != NULL && i < g->to.n; i++)
-        measure(g->loss, g->x[i], decode_one(&g->to, i), g->to.codec == TT_CODEC_UINT8_UP);
+    for (int64_t begin = 0; g->loss != NULL && begin < g->to.n; begin += TT_CODEC_SUM_BLOCK) {
+        tt_codec_loss here = {0};
+        for (int64_t i = begin; i < g->to.n && i < begin + TT_CODEC_SUM_BLOCK; i++)
+            measure(&here, g->x[i], decode_one(&g->to, i), up);
+        tt_codec_loss_add(g->loss, &here);
+    }
 }
 
 void tt_decode__reference(const tt_codec_exec *exec, const void *args)
@@ -106,7 +111,7 @@ static float update_of(const tt_codec_step *s, float m, float root)
 
 /* Steps p; leaves the exact new moments (v as it is kept: F32 itself, else its root) in m and v. */
 static void step_range(const tt_adamw_encoded_args *g, const tt_codec_step *s, int64_t begin,
-                       int64_t end, float *m, float *v)
+                       int64_t end, float *m, float *v, tt_verdict *verdict)
 {
     for (int64_t i = begin; i < end; i++) {
         float p = ((const float *)g->p)[i], d = ((const float *)g->g)[i] * s->gradient_scale;
@@ -118,8 +123,8 @@ static void step_range(const tt_adamw_encoded_args *g, const tt_codec_step *s, i
         ((float *)g->p_next)[i] = p1;
         m[i - begin] = m1;
         v[i - begin] = g->v_next.codec == TT_CODEC_F32 ? v1 : sqrtf(v1);
-        g->verdict->update_squares += change * change;
-        g->verdict->nonfinite +=
+        verdict->update_squares += change * change;
+        verdict->nonfinite +=
             (uint64_t)!isfinite(p1) + (uint64_t)!isfinite(m1) + (uint64_t)!isfinite(sqrtf(v1));
     }
 }
@@ -135,16 +140,25 @@ void tt_adamw_encoded__reference(const tt_codec_exec *exec, const void *args)
     for (int64_t begin = 0; begin < g->n; begin += TT_CODEC_BLOCK_MAX) {
         int64_t left = g->n - begin;
         int64_t end = begin + (left < TT_CODEC_BLOCK_MAX ? left : TT_CODEC_BLOCK_MAX);
-        step_range(g, &s, begin, end, m, v);
+        tt_verdict verdict = {0};
+        tt_codec_loss lost[3] = {{0}};
+        step_range(g, &s, begin, end, m, v, &verdict);
+        g->verdict->nonfinite += verdict.nonfinite;
+        g->verdict->update_squares += verdict.update_squares;
         encode_range(m, &g->m_next, begin, end, NULL);
         encode_range(v, &g->v_next, begin, end, g->dither != 0 ? &dither : NULL);
         for (int64_t i = begin; g->m_loss != NULL && i < end; i++) {
             float m1 = m[i - begin], m2 = decode_one(&g->m_next, i);
             float v1 = v[i - begin], v2 = decode_one(&g->v_next, i);
             float r1 = squared ? sqrtf(v1) : v1, r2 = squared ? sqrtf(v2) : v2;
-            measure(g->m_loss, m1, m2, false);
-            measure(g->v_loss, r1, squared ? r1 : r2, up);
-            measure(g->u_loss, update_of(&s, m1, r1), update_of(&s, m2, r2), false);
+            measure(&lost[0], m1, m2, false);
+            measure(&lost[1], r1, squared ? r1 : r2, up);
+            measure(&lost[2], update_of(&s, m1, r1), update_of(&s, m2, r2), false);
         }
+        if (g->m_loss == NULL)
+            continue;
+        tt_codec_loss_add(g->m_loss, &lost[0]);
+        tt_codec_loss_add(g->v_loss, &lost[1]);
+        tt_codec_loss_add(g->u_loss, &lost[2]);
     }
 }

@@ -195,10 +195,17 @@ static void check_threads(const char *variant)
     const int64_t n = (int64_t)1025 * 4096 + 333;
     float *x = ct_values(n, 21, true);
     for (int codec = 0; codec < TT_CODEC_COUNT; codec++) {
-        tt_codec_loss first = {0}, loss;
+        tt_codec_loss first = {0}, loss = {0};
         ct_setting setting = {variant, 1, false, 0};
         ct_bytes want = ct_encode(&setting, (tt_codec)codec, 256, x, n, &first);
         float *want_back = ct_decode(&setting, &want);
+        ct_bytes plain = ct_encode(&reference, (tt_codec)codec, 256, x, n, &loss);
+        float *plain_back = ct_decode(&reference, &want);
+        assert_memory_equal(plain.data, want.data, want.size);
+        assert_memory_equal(plain_back, want_back, (size_t)n * 4);
+        expect_loss(&first, &loss, variant);
+        free(plain.data);
+        free(plain_back);
         for (setting.threads = 2; setting.threads <= 3; setting.threads++) {
             loss = (tt_codec_loss){0};
             setting.shift = setting.threads - 2;
