@@ -338,6 +338,56 @@ static void memory_is_what_was_said(void **state)
     check_memory("compression.moments=f32", "compression.activations=bf16", "snapshot.slots=3");
 }
 
+/* ---- conformance ---- */
+
+static tt_config *derived(const tt_config *config, const char *key, const char *value)
+{
+    tt_config *out = NULL;
+    if (tt_config_derive(config, key, value, "test", &out)) {
+        fail_msg("%s", tt_error_message());
+    }
+    return out;
+}
+
+static void what_is_there_conforms(void **state)
+{
+    (void)state;
+    static const char *const values[][2] = {
+        {"kernels.variant", "reference"},   {"kernels.variant", "auto"},
+        {"kernels.tile_k", "256"},          {"compression.moments", "int8"},
+        {"compression.moments", "bf16"},    {"compression.activations", "int8"},
+        {"compression.activations", "f32"}, {"compression.block", "32"},
+        {"compression.block", "4096"},
+    };
+    fixture_run run;
+    start("conform", NULL, both, &run);
+    tt_training *training = run.training;
+    const tt_optimization all[] = {
+        tt_variant_optimization(training), tt_tile_optimization(training),
+        tt_moments_optimization(training), tt_activations_optimization(training)};
+    tt_tile tile = tt_context_tile(training->context);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        tt_config *config =
+            derived(tt_orchestrator_config(training->orchestrator), values[i][0], values[i][1]);
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+            if (all[k].conform(all[k].user, config)) {
+                fail_msg("%s with %s=%s: %s", all[k].name, values[i][0], values[i][1],
+                         tt_error_message());
+            }
+        }
+        tt_config_destroy(config);
+    }
+    /* The run's own are in force as before. */
+    tt_tile after = tt_context_tile(training->context);
+    assert_memory_equal(&tile, &after, sizeof tile);
+    assert_string_equal(training->variant, "auto");
+    assert_string_not_equal(tt_context_variant(training->context, TT_OP_LINEAR_FORWARD)->name,
+                            "reference");
+    finish(&run);
+    assert_same_tensors(fixture_checkpoint(&shared, "undisturbed-both", 24),
+                        fixture_checkpoint(&shared, "conform", 24));
+}
+
 /* ---- faults that belong to an optimization ---- */
 
 typedef struct fault {
@@ -452,6 +502,7 @@ int main(void)
         cmocka_unit_test(an_encoded_checkpoint_generates),
         cmocka_unit_test(a_resume_may_change_the_codec),
         cmocka_unit_test(memory_is_what_was_said),
+        cmocka_unit_test(what_is_there_conforms),
         cmocka_unit_test(corrupt_moments_convict_moments),
         cmocka_unit_test(a_wrong_variant_convicts_variant),
     };
