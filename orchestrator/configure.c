@@ -114,16 +114,21 @@ tt_status tt_configure_changes(const tt_config *config, const tt_change *changes
     return status;
 }
 
-uint32_t tt_breakers_open(const tt_orchestrator *o)
+uint32_t tt_breakers_off(const tt_orchestrator *o, const tt_breaker *breakers)
 {
     uint32_t off = 0;
     for (size_t i = 0; i < o->optimization_count; i++) {
         /* A half-open breaker is probed by a fork; without forks the live run is the probe. */
-        bool is_off = o->breakers[i].state == TT_BREAKER_OPEN ||
-                      (o->breakers[i].state == TT_BREAKER_HALF_OPEN && o->host.run_step);
+        bool is_off = breakers[i].state == TT_BREAKER_OPEN ||
+                      (breakers[i].state == TT_BREAKER_HALF_OPEN && o->host.run_step);
         off |= is_off ? UINT32_C(1) << i : 0;
     }
     return off;
+}
+
+uint32_t tt_breakers_open(const tt_orchestrator *o)
+{
+    return tt_breakers_off(o, o->breakers);
 }
 
 void tt_arm_targets(const tt_orchestrator *o, const tt_config *config, tt_gate_targets *targets)

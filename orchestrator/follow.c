@@ -138,23 +138,24 @@ static void note_turn(tt_orchestrator *o, const tt_decision *decision)
     }
 }
 
-static void take_event(tt_orchestrator *o, const tt_decision *decision)
+/* True if the breaker's state changes. */
+static bool take_event(tt_breaker *breakers, const tt_decision *decision)
 {
-    tt_breaker *breaker = &o->breakers[decision->optimization];
+    tt_breaker *breaker = &breakers[decision->optimization];
     if (decision->event == TT_BREAKER_CONVICT && breaker->state == TT_BREAKER_OPEN) {
         /* The run went back to before a probe that had closed it: that it was closed was wrong. */
         breaker->state = TT_BREAKER_HALF_OPEN;
     }
-    if (tt_breaker_take(breaker, decision->event, decision->step)) {
-        o->speedup.present = false; /* it was of another configuration */
-    }
+    return tt_breaker_take(breaker, decision->event, decision->step);
 }
 
 static void take_in(tt_orchestrator *o, const tt_decision *decision)
 {
     switch (decision->kind) {
     case TT_DECISION_BREAKER:
-        take_event(o, decision);
+        if (take_event(o->breakers, decision)) {
+            o->speedup.present = false; /* it was of another configuration */
+        }
         return;
     case TT_DECISION_COMMIT:
         note_turn(o, decision);
@@ -198,6 +199,78 @@ static void fold(tt_orchestrator *o)
             take_in(o, decision);
         }
     }
+}
+
+/* ---- what was in force at an older step ---- */
+
+static uint32_t off_at(const tt_orchestrator *o, int64_t step)
+{
+    tt_breaker breakers[TT_MAX_OPTIMIZATIONS];
+    for (size_t i = 0; i < o->optimization_count; i++) {
+        tt_breaker_init(&breakers[i]);
+    }
+    for (size_t i = 0; i < o->history.count; i++) {
+        const tt_decision *decision = &o->history.decisions[i];
+        if (decision->kind == TT_DECISION_BREAKER && decision->applied && !decision->is_void &&
+            decision->step <= step) {
+            (void)take_event(breakers, decision);
+        }
+    }
+    return tt_breakers_off(o, breakers);
+}
+
+/* Takes one more set of changes in: *now is what there is so far. */
+static tt_status change_on(const tt_config **now, tt_config **owned, const tt_change *changes,
+                           int count)
+{
+    tt_config *next = NULL;
+    tt_status status = tt_configure_changes(*now, changes, count, "as it was", &next);
+    if (!status && next) {
+        tt_config_destroy(*owned);
+        *owned = next;
+        *now = next;
+    }
+    return status;
+}
+
+static tt_status values_at(const tt_orchestrator *o, int64_t step, const tt_config **now,
+                           tt_config **owned)
+{
+    tt_status status = TT_OK;
+    for (size_t i = o->history.count; !status && i-- > 0;) {
+        const tt_decision *decision = &o->history.decisions[i];
+        if (moves_values(decision) && decision->applied && decision->step > step &&
+            may_move(o, decision)) {
+            tt_change back[TT_DECISION_CHANGES];
+            for (int k = 0; k < decision->change_count; k++) {
+                back[k] = decision->changes[k];
+                memcpy(back[k].to, decision->changes[k].from, sizeof back[k].to);
+            }
+            status = change_on(now, owned, back, decision->change_count);
+        }
+    }
+    return status;
+}
+
+tt_status tt_config_at(const tt_orchestrator *o, int64_t step, uint32_t off, tt_config **out)
+{
+    const tt_config *now = o->requested;
+    tt_config *owned = NULL;
+    tt_config *less = NULL;
+    const tt_decision *switched = tt_history_switch_at(&o->history, step);
+    tt_status status = values_at(o, step, &now, &owned);
+    if (!status && switched) {
+        status = change_on(&now, &owned, switched->changes, switched->change_count);
+    }
+    if (!status) {
+        status = tt_configure_off(o, now, off_at(o, step) | off, &less);
+    }
+    if (status || less) {
+        tt_config_destroy(owned);
+        owned = less;
+    }
+    *out = owned;
+    return status;
 }
 
 /* ---- taking back and following ---- */

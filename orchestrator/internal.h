@@ -236,6 +236,8 @@ tt_status tt_configure(tt_orchestrator *o, int64_t step, bool anyway);
 tt_status tt_apply(tt_orchestrator *o, const tt_config *config);
 /* Which error targets are armed under `config`. */
 void tt_arm_targets(const tt_orchestrator *o, const tt_config *config, tt_gate_targets *targets);
+/* The optimizations that their breakers keep off, a bit each. */
+uint32_t tt_breakers_off(const tt_orchestrator *o, const tt_breaker *breakers);
 uint32_t tt_breakers_open(const tt_orchestrator *o);
 /* resolved.yaml */
 tt_status tt_write_resolved(tt_orchestrator *o);
@@ -248,6 +250,9 @@ tt_status tt_decide_breaker(tt_orchestrator *o, int optimization, tt_breaker_eve
                             int64_t step, const char *why);
 /* Takes back decisions of later steps, follows those of this one and before, and configures. */
 tt_status tt_follow(tt_orchestrator *o, int64_t step);
+/* What was in force at an older `step`, with the optimizations of `off` at their baselines; *out is
+ * NULL if it is the requested configuration. */
+tt_status tt_config_at(const tt_orchestrator *o, int64_t step, uint32_t off, tt_config **out);
 /* Takes what a checkpoint or a journal says; those up to `applied_step` are in force already. */
 tt_status tt_history_read(tt_orchestrator *o, const json_t *records, int64_t applied_step);
 json_t *tt_history_to_json(const tt_orchestrator *o);

@@ -149,7 +149,42 @@ static tt_status go_one_step(const run *r, const tt_search_replay *asked, const 
     return status;
 }
 
-/* From the state up to the step that tripped. */
+/* Whether an older step ran with another configuration than the one that tripped. */
+static bool changed_since(const tt_orchestrator *o, int64_t step)
+{
+    return step < o->plan.step && (o->history.latest > step || o->history.last_switch >= step);
+}
+
+static tt_status judge_step(const run *r, const tt_search_replay *asked, const tt_config *config,
+                            int slot, tt_slot *state, bool *ended, tt_search_outcome *outcome)
+{
+    tt_orchestrator *o = r->o;
+    tt_gate_targets targets = o->targets;
+    tt_measurements measured;
+    int64_t position;
+    tt_status status = go_one_step(r, asked, config, slot, state, &position, &measured);
+    if (status) {
+        return status;
+    }
+    tt_arm_targets(o, config, &targets);
+    *ended = true;
+    if (state->step == o->plan.step) {
+        judge_last(r, &state->gates, &targets, &measured, outcome);
+        return TT_OK;
+    }
+    if (tt_gates_judge(&o->limits, &state->gates, &targets, TT_GATES_ALL, &measured, NULL)
+            .verdict == TT_TRIP) {
+        *outcome = (tt_search_outcome){.cured = false};
+        return TT_OK;
+    }
+    *ended = false;
+    tt_gates_accept(&state->gates, &targets, &measured);
+    state->step++;
+    state->position = position + o->batch_sequences;
+    return TT_OK;
+}
+
+/* From the state up to the step that tripped; `config` is for that one. */
 static tt_status go(const run *r, const tt_search_replay *asked, const tt_config *config,
                     tt_search_outcome *outcome)
 {
@@ -157,34 +192,30 @@ static tt_status go(const run *r, const tt_search_replay *asked, const tt_config
     int slot;
     tt_slot state;
     bool usable;
+    bool ended = false;
+    tt_status status = TT_OK;
     take_state(r, asked->depth, &slot, &state, &usable);
     if (!usable) {
         *outcome = (tt_search_outcome){.cured = false, .same_bits = true};
         return TT_OK;
     }
-    tt_gate_targets targets = o->targets;
-    tt_arm_targets(o, config, &targets);
-    for (;;) {
-        tt_measurements measured;
-        int64_t position;
-        tt_status status = go_one_step(r, asked, config, slot, &state, &position, &measured);
-        if (status) {
-            return status;
+    while (!status && !ended) {
+        tt_config *then = NULL;
+        bool other = changed_since(o, state.step);
+        if (other) {
+            status = tt_config_at(o, state.step, asked->off, &then);
         }
-        if (state.step == o->plan.step) {
-            judge_last(r, &state.gates, &targets, &measured, outcome);
-            return TT_OK;
+        if (!status) {
+            status = judge_step(r, asked,
+                                then    ? then
+                                : other ? o->requested
+                                        : config,
+                                slot, &state, &ended, outcome);
         }
-        if (tt_gates_judge(&o->limits, &state.gates, &targets, TT_GATES_ALL, &measured, NULL)
-                .verdict == TT_TRIP) {
-            *outcome = (tt_search_outcome){.cured = false};
-            return TT_OK;
-        }
-        tt_gates_accept(&state.gates, &targets, &measured);
-        state.step++;
-        state.position = position + o->batch_sequences;
+        tt_config_destroy(then);
         slot = o->host.scratch_slot;
     }
+    return status;
 }
 
 static tt_status replay(const run *r, const tt_search_replay *asked, tt_search_outcome *outcome)

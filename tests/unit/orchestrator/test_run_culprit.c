@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_PLANTS = 400 };
+enum { MAX_PLANTS = 400, MAX_STEPS = 1 << 16 };
 
 typedef struct dice {
     uint64_t seed, counter;
@@ -29,12 +29,14 @@ typedef struct world {
     toy job;
     dice dice;
     int slots;
-    toy_state expected; /* of a run without harm, at `reached` */
+    int64_t values[TOY_KNOBS]; /* while they are on */
+    toy_state expected;        /* of a run without harm, at `reached` */
     int64_t reached, position;
     int64_t skipped[MAX_PLANTS + 1];
     int skips;
     const char *verdicts[MAX_PLANTS];
     int searches;
+    uint32_t on_at[MAX_STEPS]; /* what was on in each published step */
 } world;
 
 /* ---- the expected verdict ---- */
@@ -156,7 +158,31 @@ static plant plant_something(world *w, uint32_t on)
 
 /* ---- running ---- */
 
-/* The state is that of a run that left out the same batches, and never tripped. */
+static tt_status steps_until(world *w, int64_t until)
+{
+    toy *job = &w->job;
+    tt_step_record record;
+    tt_status status = TT_OK;
+    while (!status && tt_orchestrator_step(job->orchestrator) < until) {
+        status = toy_attempt(job, &record);
+        if (!status && record.published) {
+            assert_true(record.step < MAX_STEPS);
+            w->on_at[record.step] = 0;
+            for (int k = 0; k < job->knob_count; k++) {
+                w->on_at[record.step] |= toy_knob_is_on(job, k) ? UINT32_C(1) << k : 0;
+            }
+        }
+    }
+    return status;
+}
+
+static void wait(world *w, int64_t steps)
+{
+    assert_ok(steps_until(w, tt_orchestrator_step(w->job.orchestrator) + steps));
+}
+
+/* The state is that of a run that left out the same batches, had on what this one had on, and never
+ * tripped. */
 static void catch_up(world *w)
 {
     int64_t now = tt_orchestrator_step(w->job.orchestrator);
@@ -165,6 +191,11 @@ static void catch_up(world *w)
             w->position += w->skipped[i] == w->position ? TOY_BATCH : 0;
         }
         toy_advance(&w->expected, &w->expected, w->position);
+        for (int k = 0; k < w->job.knob_count; k++) {
+            if (w->job.knobs[k].changes_state && w->on_at[w->reached] >> k & 1) {
+                w->expected.a[k % 6] += 1e-3 * (double)w->values[k];
+            }
+        }
         w->position += TOY_BATCH;
         w->reached++;
     }
@@ -184,7 +215,7 @@ static void deal_with(world *w, const plant *p)
         before[k] = trips_of(w, k);
     }
     toy_add_harm(&w->job, p->harm);
-    tt_status status = toy_steps(&w->job, p->harm.from + 6);
+    tt_status status = steps_until(w, p->harm.from + 6);
     if (status) {
         fail_msg("seed %llu, step %lld: kind %d with %x (%s, delay %d), strikes %d: %s",
                  (unsigned long long)w->dice.seed, (long long)p->harm.from, p->harm.kind,
@@ -215,7 +246,7 @@ static void deal_with(world *w, const plant *p)
 
 static void open_world(world *w, const char *directory)
 {
-    static const char *const on_values[] = {"2", "4", "8"};
+    static const int64_t on_values[] = {2, 4, 8};
     char slots[40];
     char knobs[TOY_KNOBS][32];
     const char *settings[TOY_KNOBS + 4] = {slots, "checkpoint.every_steps=0",
@@ -227,9 +258,11 @@ static void open_world(world *w, const char *directory)
     snprintf(slots, sizeof slots, "snapshot.slots=%d", w->slots);
     for (int k = 0; k < job->knob_count; k++) {
         job->knobs[k].acts_on_state = draw(&w->dice, 3) == 0;
+        job->knobs[k].changes_state = draw(&w->dice, 2);
         job->knobs[k].measured = true;
         job->knobs[k].error = 0.001;
-        snprintf(knobs[k], sizeof knobs[k], "toy.k%d=%s", k, on_values[draw(&w->dice, 3)]);
+        w->values[k] = on_values[draw(&w->dice, 3)];
+        snprintf(knobs[k], sizeof knobs[k], "toy.k%d=%d", k, (int)w->values[k]);
         settings[3 + k] = knobs[k];
     }
     assert_ok(toy_open(job, NULL, settings));
@@ -277,15 +310,14 @@ static void planted_culprits_are_found(void **state)
         for (int i = 0; i < PLANTS; i++) {
             uint32_t on = closed_and_on(&w);
             while (on == 0) {
-                assert_ok(toy_steps(&w.job, tt_orchestrator_step(w.job.orchestrator) + 16));
+                wait(&w, 16);
                 on = closed_and_on(&w);
             }
             catch_up(&w);
             plant p = plant_something(&w, on);
             deal_with(&w, &p);
             plants++;
-            int64_t pause = draw(&w.dice, 60);
-            assert_ok(toy_steps(&w.job, tt_orchestrator_step(w.job.orchestrator) + pause));
+            wait(&w, draw(&w.dice, 60));
             catch_up(&w);
         }
         tt_run_totals totals = tt_orchestrator_totals(w.job.orchestrator);
