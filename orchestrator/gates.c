@@ -240,6 +240,21 @@ static tt_gate_decision judge_watch(const tt_gate_state *state, tt_gate gate, do
     return observed > warn_above ? no_pass(TT_WARN, gate, observed, warn_above) : pass();
 }
 
+static bool is_number(const tt_measurements *measured, tt_metric metric)
+{
+    return measured->present[metric] && isfinite(measured->values[metric]) &&
+           measured->values[metric] >= 0;
+}
+
+/* Gradient norms rise in healthy runs too: while the loss falls with them that is learning, not
+ * harm. */
+static bool loss_drifts(const tt_gate_limits *limits, const tt_gate_state *state,
+                        const tt_measurements *measured)
+{
+    double loss = observed_of(state, TT_GATE_DRIFT_LOSS, measured->values[TT_METRIC_LOSS]);
+    return !(loss <= TT_DRIFT_SEEN_IN_LOSS * limits->drift_max);
+}
+
 /* The worst first: not a number, not a share or not measured, large. */
 static double badness(const tt_gate_state *state, const tt_gate_targets *targets,
                       const tt_measurements *measured, int i)
@@ -309,6 +324,10 @@ tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state
     }
     if (kind == TARGET_MAX) {
         return judge_targets(state, targets, gate, phase, maximum, measured);
+    }
+    if (gate == TT_GATE_DRIFT_NORM && is_number(measured, TT_METRIC_GRADIENT_NORM) &&
+        !loss_drifts(limits, state, measured)) {
+        return pass();
     }
     double warn_above = kind == DRIFT ? limits->drift_max : maximum;
     return judge_watch(state, gate, warn_above, maximum, measured);

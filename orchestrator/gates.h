@@ -28,6 +28,8 @@ enum { TT_LOSS_WINDOW = 20, TT_GRADIENT_WARMUP_STEPS = 100 };
 #define TT_GRADIENT_MIN         1e-6
 #define TT_GRADIENT_MAX         10.0
 #define TT_GRADIENT_MAX_STARTUP 100.0
+/* Of gates.drift.max: what the loss must drift by for a drift of the norm to count. */
+#define TT_DRIFT_SEEN_IN_LOSS 0.5
 
 typedef struct tt_gate_limits {
     double loss_min, loss_max;         /* loss_max used where loss_max_set */

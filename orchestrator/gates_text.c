@@ -75,7 +75,8 @@ static const tt_gate_description descriptions[TT_GATE_COUNT + 1] = {
     [TT_GATE_DRIFT_NORM] =
         {
             .name = "drift_norm",
-            .watches = "fast lasting rise of ln gradient norm, above its last 128 accepted steps",
+            .watches = "fast lasting rise of ln gradient norm, above its last 128 accepted steps, "
+                       "while the loss does not fall",
             .trips_on = DRIFT_TRIPS,
             .arming = WINDOW_FULL,
             .keys = "gates.drift.max",
