@@ -86,7 +86,9 @@ static tt_status begin(job *j, const arguments *a, const tt_params *params, tt_c
     tt_orchestrator_options options;
     tt_orchestrator_options_init(&options);
     tt_status status = TT_OK;
-    if (a->resume) {
+    if (tt_config_int(config, "snapshot.slots") > SCRATCH) { /* the job knows what it has */
+        status = tt_fail(TT_ECONFIG, "snapshot.slots: this job has %d", SCRATCH);
+    } else if (a->resume) {
         status = tt_resume_prepare(a->folder, "auto", config, &sink, resume);
         options.resume = resume;
     }

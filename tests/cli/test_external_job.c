@@ -248,6 +248,7 @@ static void refuses(void **state)
          "using the nearest legal value 32"}, /* onto the lattice, with a warning */
         {"x", 2, "x"},                        /* it holds a run now */
         {"y nowhere.yaml", 74, "nowhere.yaml"},
+        {"y --set=snapshot.slots=4", 78, "snapshot.slots"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         outcome o = run("%s --steps=2", cases[i].words);
