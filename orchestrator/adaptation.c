@@ -376,9 +376,8 @@ static bool is_look(const tt_orchestrator *o)
     return o->adapt_every > 0 && step > 0 && step % o->adapt_every == 0 && step != o->adapted_step;
 }
 
-static void forget_errors(tt_orchestrator *o)
+void tt_forget_errors(tt_orchestrator *o)
 {
-    o->adapted_step = tt_orchestrator_step(o);
     for (int i = 0; i < o->targets.count; i++) {
         o->target_peaks[i] = -1;
     }
@@ -395,21 +394,24 @@ tt_status tt_adapt(tt_orchestrator *o)
             status = adapt_one(o, (int)i);
         }
     }
-    forget_errors(o);
+    o->adapted_step = tt_orchestrator_step(o);
+    tt_forget_errors(o);
     return status || o->fork.kind != TT_FORK_NONE ? status : measure_baseline(o);
 }
 
 tt_status tt_pass_by(tt_orchestrator *o)
 {
     if (is_look(o)) {
-        forget_errors(o);
+        o->adapted_step = tt_orchestrator_step(o);
+        tt_forget_errors(o);
     }
     return TT_OK;
 }
 
 void tt_note_errors(tt_orchestrator *o, const tt_measurements *measured)
 {
-    for (int i = 0; i < o->targets.count; i++) {
+    /* (In a step whose values are switched, they are another configuration's.) */
+    for (int i = 0; i < o->targets.count && !o->in_force.switched; i++) {
         if (measured->error_present[i] && measured->errors[i] > o->target_peaks[i]) {
             o->target_peaks[i] = measured->errors[i];
         }

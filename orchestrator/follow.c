@@ -319,6 +319,7 @@ tt_status tt_follow(tt_orchestrator *o, int64_t step)
         tt_history_update(history);
         fold(o);
         if (!status && moved) {
+            tt_forget_errors(o);
             status = resolve_again(o);
         }
         if (status) {

@@ -259,6 +259,10 @@ json_t *tt_history_to_json(const tt_orchestrator *o);
 /* What commits in force have made of a key; NULL if none moved it. */
 const char *tt_decided_value(const tt_orchestrator *o, const char *key);
 
+/* questions.c */
+/* The overhead gate's limits, nothing counted. */
+tt_gate_info tt_overhead_gate(void);
+
 /* replay.c */
 /* One replayed step; the optimizations go back to the configuration in force afterwards. */
 tt_status tt_replay_step(tt_orchestrator *o, const tt_replay *replay, tt_measurements *measured,
@@ -316,8 +320,9 @@ tt_status tt_check_overhead(tt_orchestrator *o);
 tt_status tt_adapt(tt_orchestrator *o);
 /* The same over steps that were gone through before: nothing is proposed. */
 tt_status tt_pass_by(tt_orchestrator *o);
-/* Keeps the largest errors. */
+/* Keeps the largest errors of the configuration in force. */
 void tt_note_errors(tt_orchestrator *o, const tt_measurements *measured);
+void tt_forget_errors(tt_orchestrator *o);
 
 /* checkpoint.c */
 tt_status tt_checkpoint_save(tt_orchestrator *o, bool background);

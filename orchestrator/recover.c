@@ -245,7 +245,7 @@ static int next_suspect(const tt_orchestrator *o)
 {
     int left = o->suspect;
     for (tt_tier tier = TT_TIER_RLVR + 1; tier-- > TT_TIER_NONE;) {
-        for (size_t i = o->optimization_count; i-- > 0;) {
+        for (size_t i = 0; i < o->optimization_count; i++) {
             if (o->optimizations[i].tier == tier &&
                 tt_optimization_is_on(&o->optimizations[i], o->requested) &&
                 o->breakers[i].state != TT_BREAKER_OPEN && left-- == 0) {

@@ -74,31 +74,6 @@ static void convicted_probed_closed(void **state)
     toy_check_metrics(&job, LIFE);
 }
 
-/* The decisions of a run, one per line, without what differs between two processes. */
-static char *decisions_of(const toy *job)
-{
-    json_t *lines = toy_lines(job, "decisions.jsonl");
-    char *text = calloc(1, 65536);
-    size_t used = 0;
-    size_t index;
-    json_t *line;
-    assert_non_null(text);
-    json_array_foreach(lines, index, line)
-    {
-        if (!json_object_get(line, "sequence")) {
-            continue;
-        }
-        json_object_del(line, "time");
-        json_object_del(line, "attempt");
-        char *one = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS);
-        used += (size_t)snprintf(text + used, 65536 - used, "%s\n", one);
-        assert_true(used < 65536);
-        free(one);
-    }
-    json_decref(lines);
-    return text;
-}
-
 static int64_t attempts_until(toy *job, int64_t steps, int64_t most)
 {
     int64_t attempts = 0;
@@ -126,7 +101,7 @@ static void ended_anywhere(void *const *state, bool mixed, int64_t stride,
     assert_ok(toy_open(&whole, NULL, settings));
     int64_t attempts = attempts_until(&whole, LIFE, INT64_MAX);
     toy_state last = *toy_now(&whole);
-    char *expected = decisions_of(&whole);
+    char *expected = toy_decisions(&whole);
     assert_ok(toy_close(&whole, TT_OK));
     int ends = 0;
     for (int64_t at = 1; at < attempts;
@@ -141,7 +116,7 @@ static void ended_anywhere(void *const *state, bool mixed, int64_t stride,
         assert_ok(toy_open(&job, "auto", NULL));
         assert_ok(toy_steps(&job, LIFE));
         toy_assert_same(toy_now(&job), &last);
-        char *got = decisions_of(&job);
+        char *got = toy_decisions(&job);
         same_text(got, expected, at);
         free(got);
         assert_ok(toy_close(&job, TT_OK));
@@ -188,7 +163,7 @@ static void from_older_checkpoints(void **state)
     assert_ok(toy_open(&whole, NULL, life_settings));
     assert_ok(toy_steps(&whole, LIFE));
     toy_state last = *toy_now(&whole);
-    char *expected = decisions_of(&whole);
+    char *expected = toy_decisions(&whole);
     assert_ok(toy_close(&whole, TT_OK));
     for (int i = 5; i >= 0; i--) {
         char path[256];
@@ -204,7 +179,7 @@ static void from_older_checkpoints(void **state)
         assert_int_equal(tt_orchestrator_step(job.orchestrator), from[i]);
         assert_ok(toy_steps(&job, LIFE));
         toy_assert_same(toy_now(&job), &last);
-        char *got = decisions_of(&job);
+        char *got = toy_decisions(&job);
         same_text(got, expected, from[i]);
         free(got);
         assert_ok(toy_close(&job, TT_OK));
@@ -213,7 +188,7 @@ static void from_older_checkpoints(void **state)
         assert_ok(toy_steps(&job, LIFE));
         toy_assert_same(toy_now(&job), &last);
         /* What it decides itself are the last of the same decisions. */
-        got = decisions_of(&job);
+        got = toy_decisions(&job);
         assert_true(strlen(got) <= strlen(expected));
         same_text(got, expected + strlen(expected) - strlen(got), from[i]);
         assert_true((got[0] == '\0') == (from[i] >= 208));
@@ -233,7 +208,7 @@ static void rolled_back_in_between(void **state)
     assert_ok(toy_open(&whole, NULL, life_settings));
     assert_ok(toy_steps(&whole, LIFE));
     toy_state last = *toy_now(&whole);
-    char *expected = decisions_of(&whole);
+    char *expected = toy_decisions(&whole);
     assert_ok(toy_close(&whole, TT_OK));
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         for (int slots = 1; slots <= 4; slots++) {
@@ -255,7 +230,7 @@ static void rolled_back_in_between(void **state)
             if (!probing) {
                 /* (A probe in which the live run trips is lost, and made again later.) */
                 toy_assert_same(toy_now(&job), &last);
-                char *got = decisions_of(&job);
+                char *got = toy_decisions(&job);
                 same_text(got, expected, steps[i]);
                 free(got);
             }

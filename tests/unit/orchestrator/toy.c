@@ -359,7 +359,7 @@ void toy_measure(toy *job, int64_t step, int64_t position, double rate, int read
 {
     const toy_state *from = &job->slot[read_slot];
     measured->tokens = 64;
-    tt_measurements_set(measured, TT_METRIC_LOSS, loss_of(from, position));
+    tt_measurements_set(measured, TT_METRIC_LOSS, job->calm ? 2 : loss_of(from, position));
     tt_measurements_set(measured, TT_METRIC_GRADIENT_NORM, 1 + fabs(from->a[0]));
     tt_measurements_set(measured, TT_METRIC_GRADIENT_NONFINITE, 0);
     tt_measurements_set(measured, TT_METRIC_LEARNING_RATE, 1e-3);
@@ -399,6 +399,7 @@ tt_status toy_attempt(toy *job, tt_step_record *record)
         return status;
     }
     toy_check_applied(job, plan.config);
+    toy_note_order(job, 'L');
     tt_measurements_init(&measured);
     flip(job, &plan, false);
     toy_measure(job, plan.step, plan.position, 1, plan.read_slot, &measured);

@@ -57,6 +57,7 @@ typedef struct toy_harm {
     bool of_rate;        /* not at a tenth of the learning rate */
     int64_t from, until; /* steps in which it strikes: from <= step < until */
     int64_t position;    /* only in this batch; -1: in any */
+    int64_t value;       /* only while the first of the knobs has this value; 0: any */
     int strikes;         /* how often; -1: always */
     int delay;           /* of STATE: the step in which it shows, counted from where it struck */
 } toy_harm;
@@ -68,6 +69,7 @@ typedef struct toy_knob {
     bool changes_state; /* the state after a step is another one while it is on */
     bool measured;      /* it has an error target */
     bool fails_to_conform;
+    int64_t initial; /* what it proposes at start; 0: nothing */
     tt_aim aim;
     double factor; /* of the time of a step, per power of two away from its baseline */
     double error;  /* likewise, in sum: the share that is lost */
@@ -118,6 +120,10 @@ typedef struct toy {
     int64_t replay_fails_at; /* this replay; counted down */
     int64_t replays_done;
     int copies, releases;
+    bool calm;       /* the loss hardly moves */
+    double slowness; /* times every step's time */
+    char order[256]; /* of live attempts (L) and replays (S), the last ones */
+    size_t order_length;
 } toy;
 
 /* Scratch folder for cmocka: *state is its path. */
@@ -156,6 +162,7 @@ void toy_harm_before(toy *job, int64_t step, int64_t position, double rate, cons
 void toy_harm_after(toy *job, int64_t step, int64_t position, double rate, toy_state *to,
                     tt_measurements *measured);
 void toy_take_time(toy *job);
+void toy_note_order(toy *job, char what);
 /* The whole step, in a slot of any kind. */
 void toy_measure(toy *job, int64_t step, int64_t position, double rate, int read_slot,
                  tt_measurements *measured);
@@ -181,6 +188,9 @@ json_t *toy_lines(const toy *job, const char *name);
 /* Checks metrics.jsonl: after superseding, steps 0..steps-1 are published once each, in order, with
  * the losses of a run that never tripped. */
 void toy_check_metrics(const toy *job, int64_t steps);
+/* The decisions of the journal, one per line, without what differs between two processes; to be
+ * freed. */
+char *toy_decisions(const toy *job);
 /* Lines of the journal of one kind. */
 int toy_count(const toy *job, const char *kind);
 

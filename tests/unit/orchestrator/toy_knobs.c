@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const int64_t lattice[] = {1, 2, 4, 8, 16};
@@ -35,6 +36,7 @@ void toy_add_knobs(toy *job, int count, bool replays)
     job->fake = (tt_clock){.now_ns = fake_now, .user = job};
     job->clock = &job->fake;
     job->replay_fails_at = -1;
+    job->slowness = 1;
     for (int k = 0; k < count; k++) {
         job->knobs[k] = (toy_knob){.factor = 1, .value = baseline_of(k)};
     }
@@ -115,6 +117,17 @@ static tt_status apply(void *user, const tt_config *config)
     return TT_OK;
 }
 
+static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
+{
+    const handle *mine = user;
+    (void)config;
+    out->changes[0].key = knob_keys[mine->knob];
+    snprintf(out->changes[0].value, sizeof out->changes[0].value, "%d",
+             (int)mine->job->knobs[mine->knob].initial);
+    out->change_count = 1;
+    return TT_OK;
+}
+
 static tt_status conform(void *user, const tt_config *config)
 {
     const handle *mine = user;
@@ -144,6 +157,7 @@ tt_status toy_connect_knobs(toy *job)
                                .key_count = 1,
                                .baseline = k < TOY_TILES ? off_as_tile : off_otherwise,
                                .acts_on_state = job->knobs[k].acts_on_state,
+                               .propose = job->knobs[k].initial ? propose : NULL,
                                .conform = conform,
                                .apply = apply};
         status = tt_orchestrator_add(job->orchestrator, &one);
@@ -181,6 +195,7 @@ static tt_status run_step(void *user, const tt_replay *replay, tt_measurements *
     assert_true(atomic_load(&job->reading) != scratch_slot());
     toy_check_applied(job, replay->config);
     job->replays_done++;
+    toy_note_order(job, 'S');
     if (job->replay_fails && job->replay_fails_at-- == 0) {
         return tt_fail(job->replay_fails, "the device broke in a replay");
     }
@@ -239,6 +254,15 @@ void toy_complete_host(toy *job, tt_host *host)
 
 /* ---- time ---- */
 
+void toy_note_order(toy *job, char what)
+{
+    if (job->order_length == sizeof job->order - 1) {
+        job->order_length = 0;
+    }
+    job->order[job->order_length++] = what;
+    job->order[job->order_length] = '\0';
+}
+
 static double powers_from_baseline(const toy *job, int knob)
 {
     return fabs(log2((double)job->knobs[knob].value) - log2((double)baseline_of(knob)));
@@ -246,7 +270,7 @@ static double powers_from_baseline(const toy *job, int knob)
 
 void toy_take_time(toy *job)
 {
-    double milliseconds = 1;
+    double milliseconds = job->slowness;
     for (int k = 0; k < job->knob_count; k++) {
         milliseconds *= pow(job->knobs[k].factor, powers_from_baseline(job, k));
     }
@@ -255,11 +279,23 @@ void toy_take_time(toy *job)
 
 /* ---- harm ---- */
 
+static int first_of(uint32_t mask)
+{
+    int knob = 0;
+    while (!(mask >> knob & 1)) {
+        knob++;
+    }
+    return knob;
+}
+
 static bool is_brought_about(const toy *job, const toy_harm *harm)
 {
     uint32_t on = 0;
     for (int k = 0; k < job->knob_count; k++) {
         on |= toy_knob_is_on(job, k) ? UINT32_C(1) << k : 0;
+    }
+    if (harm->value && job->knobs[first_of(harm->with)].value != harm->value) {
+        return false;
     }
     return harm->with == 0 ||
            (harm->all ? (on & harm->with) == harm->with : (on & harm->with) != 0);
@@ -274,15 +310,6 @@ static bool strikes(toy *job, toy_harm *harm, int64_t step, int64_t position, do
     }
     harm->strikes -= harm->strikes > 0;
     return true;
-}
-
-static int first_of(uint32_t mask)
-{
-    int knob = 0;
-    while (!(mask >> knob & 1)) {
-        knob++;
-    }
-    return knob;
 }
 
 static void show(const toy *job, const toy_harm *harm, tt_measurements *measured)
@@ -351,4 +378,33 @@ void toy_harm_after(toy *job, int64_t step, int64_t position, double rate, toy_s
             to->poison = 1;
         }
     }
+}
+
+/* ---- decisions ---- */
+
+char *toy_decisions(const toy *job)
+{
+    static const char *const of_the_process[] = {"time", "attempt", "run_seconds"};
+    enum { ROOM = 1 << 20 };
+    json_t *lines = toy_lines(job, "decisions.jsonl");
+    char *text = calloc(1, ROOM);
+    size_t used = 0;
+    size_t index;
+    json_t *line;
+    assert_non_null(text);
+    json_array_foreach(lines, index, line)
+    {
+        if (!json_object_get(line, "sequence")) {
+            continue;
+        }
+        for (int i = 0; i < 3; i++) {
+            json_object_del(line, of_the_process[i]);
+        }
+        char *one = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+        used += (size_t)snprintf(text + used, ROOM - used, "%s\n", one);
+        assert_true(used < ROOM);
+        free(one);
+    }
+    json_decref(lines);
+    return text;
 }
