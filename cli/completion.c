@@ -110,6 +110,22 @@ static const char helpers[] =
     "    while IFS= read -r word; do COMPREPLY+=(\"$word\"); done < <(compgen -d -- \"$current\")\n"
     "}\n\n";
 
+/* The second words of `config` and its like. */
+static void add_group_case(tt_text *out, const char *group)
+{
+    tt_text_addf(out,
+                 "    if [[ $command == %s ]]; then\n"
+                 "        if ((COMP_CWORD == 2)); then\n"
+                 "            _trimtab_words \"",
+                 group);
+    add_commands(out, group);
+    tt_text_addf(out,
+                 "\"\n            return\n        fi\n"
+                 "        command=\"%s ${COMP_WORDS[2]}\"\n"
+                 "    fi\n",
+                 group);
+}
+
 void cli_write_completion(const tt_params *params, tt_text *out)
 {
     tt_text_add(out, "# bash completion for trimtab\n"
@@ -129,14 +145,9 @@ void cli_write_completion(const tt_params *params, tt_text *out)
                      "    if ((COMP_CWORD == 1)); then\n"
                      "        _trimtab_words \"$commands --help --version\"\n"
                      "        return\n"
-                     "    fi\n"
-                     "    if [[ $command == config ]]; then\n"
-                     "        if ((COMP_CWORD == 2)); then\n"
-                     "            _trimtab_words \"");
-    add_commands(out, "config");
-    tt_text_add(out, "\"\n            return\n        fi\n"
-                     "        command=\"config ${COMP_WORDS[2]}\"\n"
                      "    fi\n");
+    add_group_case(out, "config");
+    add_group_case(out, "gate");
     add_value_cases(out);
     tt_text_add(out, "    case $command in\n");
     for (size_t i = 0; i < cli_command_count; i++) {

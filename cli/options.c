@@ -49,6 +49,7 @@ tt_status cli_unknown_command(const char *word)
         names[count++] = cli_commands[i].name;
     }
     names[count++] = "config";
+    names[count++] = "gate";
     const char *near = tt_nearest_word(word, names, count);
     if (near) {
         return tt_fail(TT_EUSAGE, "unknown command '%s'; did you mean '%s'? (see 'trimtab help')",

@@ -109,6 +109,12 @@ const cli_command cli_commands[] = {
      "SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step in hand: the state is "
      "saved and the exit code is 75, so that a scheduler knows to start it again with --resume "
      "auto. A second Ctrl-C ends it at once, with what the last checkpoint holds.",
+static const char *const gate_list_examples[] = {
+    "trimtab gate list a.yaml",
+    "the limits that a.yaml sets",
+    NULL,
+};
+
      run_examples, cmd_run},
     {"generate", "CKPT", 1, 1, CLI_KIND_FILE,
      CLI_BIT(CLI_PROMPT) | CLI_BIT(CLI_TOKENS) | CLI_BIT(CLI_TEMPERATURE) | CLI_BIT(CLI_TOP_K) |
@@ -157,3 +163,8 @@ const cli_command cli_commands[] = {
 };
 
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
+    {"gate list", "[CONFIG]", 0, 1, CLI_KIND_FILE, CLI_BIT(CLI_SET) | CLI_BIT(CLI_JSON) | COMMON,
+     "list the safety gates with their limits",
+     "Shows, for every gate, what it watches, when it is armed, on what it trips, the limit that "
+     "CONFIG sets (the default without one), and the parameters that set it.",
+     gate_list_examples, cmd_gate_list},

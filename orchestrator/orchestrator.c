@@ -75,6 +75,26 @@ tt_status tt_gates_validate(const tt_config *config, double initial_loss)
     return tt_gate_limits_check(&limits);
 }
 
+tt_gate_info tt_gate_configured(const tt_config *config, double initial_loss, bool starting,
+                                size_t index)
+{
+    if (index > TT_GATE_COUNT) {
+        return (tt_gate_info){.name = "", .reason = ""};
+    }
+    if (index == TT_GATE_COUNT) {
+        return tt_overhead_gate();
+    }
+    tt_gate_limits limits = limits_of(config, initial_loss);
+    tt_gate_state state = {.accepted = 0};
+    if (!starting) {
+        state.accepted = TT_MAX_STEP;
+        state.loss_settled = true;
+    }
+    tt_gate_info info = {.name = tt_gate_name((tt_gate)index)};
+    tt_gate_interval(&limits, &state, (tt_gate)index, &info.minimum, &info.maximum, &info.reason);
+    return info;
+}
+
 static void read_limits(tt_orchestrator *o, const tt_orchestrator_options *options)
 {
     const tt_config *config = options->config;

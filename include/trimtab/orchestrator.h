@@ -401,6 +401,12 @@ typedef struct tt_gate_info {
     int64_t evaluations, trips;
 } tt_gate_info;
 
+/* The gate that tt_gate_list has at `index`, as `config` sets it: at the start of a run (`starting`),
+ * or once the run is under way. Not armed, nothing counted. A gate without a name for an index
+ * beyond the last. */
+TT_API tt_gate_info tt_gate_configured(const tt_config *config, double initial_loss, bool starting,
+                                       size_t index);
+
 TT_API size_t tt_orchestrator_gate_count(const tt_orchestrator *orchestrator);
 /* A gate without a name for an index beyond the count. */
 TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, size_t index);
