@@ -287,6 +287,10 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
 tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
                      tt_gate_decision *decision);
 
+/* An earlier attempt ended after it had left a suspect out, and before it knew what came of it: the
+ * next attempt finds out. */
+bool tt_resume_suspicion(tt_orchestrator *o);
+
 /* steer.c: step boundaries; probes of breakers */
 tt_status tt_steer_begin(tt_orchestrator *o);
 tt_status tt_steer_published(tt_orchestrator *o, const tt_step_record *record,

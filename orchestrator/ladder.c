@@ -55,6 +55,12 @@ void tt_ladder_found(tt_ladder *ladder, tt_action action)
     ladder->last = action == TT_ACTION_RETRY ? TT_ACTION_SEARCH : action;
 }
 
+void tt_ladder_search_on(tt_ladder *ladder, int64_t step)
+{
+    ladder->trip_step = step;
+    ladder->last = TT_ACTION_SEARCH;
+}
+
 void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step)
 {
     ladder->rolled_to = step;

@@ -24,6 +24,8 @@ tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback, boo
 /* What the search that was asked for led to: RETRY (the fault was transient), DISABLE, SKIP or
  * STOP. After DISABLE the same step may be searched again: something else may be harmful too. */
 void tt_ladder_found(tt_ladder *ladder, tt_action action);
+/* An earlier process ended in the middle of a search at `step`: it goes on. */
+void tt_ladder_search_on(tt_ladder *ladder, int64_t step);
 /* The rollback that was asked for went back to step `step`. */
 void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step);
 /* Step `step` was published. */

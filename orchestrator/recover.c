@@ -256,6 +256,25 @@ static int next_suspect(const tt_orchestrator *o)
     return -1;
 }
 
+bool tt_resume_suspicion(tt_orchestrator *o)
+{
+    const tt_history *history = &o->history;
+    const tt_decision *last = history->count ? &history->decisions[history->count - 1] : NULL;
+    if (!last || o->in_force.switched != last->sequence || !last->on_suspicion) {
+        return false;
+    }
+    o->suspect = 0;
+    for (int next = next_suspect(o); next >= 0; next = next_suspect(o)) {
+        o->suspect++;
+        if (next == last->optimization) {
+            break;
+        }
+    }
+    tt_ladder_search_on(&o->ladder, tt_orchestrator_step(o));
+    o->next_kind = TT_STEP_SUSPECT;
+    return true;
+}
+
 /* Without a suspect: the step is as it was. */
 static tt_status leave_out(tt_orchestrator *o, int suspect)
 {

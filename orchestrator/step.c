@@ -100,25 +100,13 @@ static tt_status choose_write_slot(tt_orchestrator *o, int *index)
     return *index < 0 ? tt_fail(TT_EINTERNAL, "no slot can be written") : TT_OK;
 }
 
-/* An earlier attempt ended after it had left a suspect out, and before it knew what came of it. */
-static bool is_suspicion_open(const tt_orchestrator *o)
-{
-    const tt_history *history = &o->history;
-    const tt_decision *last = history->count ? &history->decisions[history->count - 1] : NULL;
-    return last && o->in_force.switched == last->sequence && last->on_suspicion;
-}
-
 /* What is due at a step boundary: decisions that take effect here, and a trial's shadow step. The
  * time of shadow steps is not the step's. */
 static tt_status reach_boundary(tt_orchestrator *o)
 {
     tt_status status = tt_follow(o, tt_orchestrator_step(o));
     if (!status && o->next_kind == TT_STEP_NORMAL) {
-        if (is_suspicion_open(o)) {
-            o->next_kind = TT_STEP_SUSPECT;
-        } else {
-            status = tt_steer_begin(o);
-        }
+        status = tt_resume_suspicion(o) ? TT_OK : tt_steer_begin(o);
     }
     return status;
 }
