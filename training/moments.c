@@ -63,6 +63,7 @@ static tt_status run_encoded(const job *j, size_t index, const tt_encoded from[2
         .m_loss = &lost->m,
         .v_loss = &lost->v,
         .u_loss = &lost->update,
+        .dither = (uint64_t)u->step + 1,
     };
     *verdict = (tt_verdict){0};
     memset(lost, 0, sizeof *lost);
