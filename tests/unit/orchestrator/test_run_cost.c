@@ -67,6 +67,87 @@ static void no_allocation_in_a_warm_step(void **state)
     assert_ok(toy_close(&job, TT_OK));
 }
 
+/* Four optimizations are on, their errors are measured, and adaptation looks every 50 steps and
+ * proposes nothing. */
+static void no_allocation_while_adaptation_looks(void **state)
+{
+    static const char *const settings[] = {"checkpoint.every_steps=0",
+                                           "adapt.every_steps=50",
+                                           "toy.k0=1",
+                                           "toy.k1=1",
+                                           "toy.k2=1",
+                                           NULL};
+    toy job;
+    toy_init(&job, toy_path(state, "looks"));
+    toy_add_knobs(&job, 7, true);
+    for (int k = TOY_TILES; k < 7; k++) {
+        job.knobs[k].initial = 4;
+        job.knobs[k].measured = true;
+        job.knobs[k].error = 0.015; /* with two powers: 0.03 of 0.05 */
+    }
+    assert_ok(toy_open(&job, NULL, settings));
+    if (!COUNTS_ALLOCATIONS) {
+        toy_abandon(&job);
+        skip();
+    }
+    assert_ok(toy_steps(&job, 3));
+    long before = atomic_load(&allocations);
+    for (int i = 0; i < 2000; i++) {
+        assert_ok(toy_attempt(&job, NULL));
+    }
+    assert_int_equal(atomic_load(&allocations) - before, 0);
+    assert_int_equal(job.replays_done, 0);
+    assert_ok(toy_close(&job, TT_OK));
+}
+
+/* Steps of the file that are published. */
+static size_t lines_on_disk(const toy *job)
+{
+    json_t *lines = toy_lines(job, "metrics.jsonl");
+    size_t count = 0;
+    size_t index;
+    const json_t *line;
+    json_array_foreach(lines, index, line)
+    {
+        count += json_is_true(json_object_get(line, "published"));
+    }
+    json_decref(lines);
+    return count;
+}
+
+/* One write a second, of the run's clock; at once where something happens. */
+static void metrics_are_gathered(void **state)
+{
+    static const char *const settings[] = {"checkpoint.every_steps=0", "adapt.every_steps=0", NULL};
+    toy job;
+    toy_init(&job, toy_path(state, "gathered"));
+    toy_add_knobs(&job, 1, false); /* steps take 1 ms */
+    assert_ok(toy_open(&job, NULL, settings));
+    for (int64_t step = 1; step <= 3500; step++) {
+        assert_ok(toy_steps(&job, step));
+        if (step % 100 == 50) {
+            size_t there = lines_on_disk(&job);
+            assert_true(there <= (size_t)step && (size_t)step - there <= 1000);
+            assert_true(step < 500 || there < (size_t)step);
+        }
+    }
+    tt_orchestrator_report_held_out(job.orchestrator, 2.5);
+    assert_int_equal(lines_on_disk(&job), 3500);
+    assert_ok(toy_steps(&job, 3600));
+    assert_true(lines_on_disk(&job) < 3600);
+    assert_ok(tt_orchestrator_checkpoint(job.orchestrator));
+    assert_int_equal(lines_on_disk(&job), 3600);
+    toy_add_fault(
+        &job, (toy_fault){
+                  .step = 3650, .position = -1, .times = 1, .metric = TT_METRIC_LOSS, .value = 30});
+    assert_ok(toy_steps(&job, 3651));
+    assert_int_equal(lines_on_disk(&job), 3650); /* with the trip in the journal */
+    assert_ok(toy_steps(&job, 3660));
+    assert_ok(toy_close(&job, TT_OK));
+    assert_int_equal(lines_on_disk(&job), 3660);
+    toy_check_metrics(&job, 3660);
+}
+
 static double now(void)
 {
     tt_clock clock = tt_clock_monotonic();
@@ -129,6 +210,8 @@ int main(void)
 #define RUN_TEST(name) cmocka_unit_test_setup_teardown(name, toy_scratch, toy_unscratch)
     const struct CMUnitTest tests[] = {
         RUN_TEST(no_allocation_in_a_warm_step),
+        RUN_TEST(no_allocation_while_adaptation_looks),
+        RUN_TEST(metrics_are_gathered),
         RUN_TEST(policy_costs_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
