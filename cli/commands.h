@@ -9,10 +9,11 @@ int cmd_generate(const cli_arguments *arguments);
 int cmd_inspect(const cli_arguments *arguments);
 int cmd_verify(const cli_arguments *arguments);
 int cmd_diff(const cli_arguments *arguments);
+int cmd_drill(const cli_arguments *arguments);
 int cmd_config_explain(const cli_arguments *arguments);
 int cmd_config_list(const cli_arguments *arguments);
 int cmd_config_reference(const cli_arguments *arguments);
-int cmd_help(const cli_arguments *arguments);
 int cmd_gate_list(const cli_arguments *arguments);
+int cmd_help(const cli_arguments *arguments);
 
 #endif

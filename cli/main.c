@@ -109,7 +109,8 @@ static int run_command(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "generate") == 0)) {
+    if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "generate") == 0 ||
+                     strcmp(argv[1], "drill") == 0)) {
         cli_calm_waiting_threads(argv);
     }
     if (!open_standard_streams()) {

@@ -14,6 +14,10 @@ typedef enum cli_option_id {
     CLI_RESOLVED,
     CLI_STRICT,
     CLI_DRY_RUN,
+    CLI_CONFIG,
+    CLI_STEPS,
+    CLI_KEEP,
+    CLI_LIST,
     CLI_PROMPT,
     CLI_TOKENS,
     CLI_TEMPERATURE,
@@ -34,7 +38,8 @@ typedef enum cli_kind {
     CLI_KIND_FILE,
     CLI_KIND_FOLDER,
     CLI_KIND_KEY,
-    CLI_KIND_WORD
+    CLI_KIND_WORD,
+    CLI_KIND_SCENARIO
 } cli_kind;
 
 typedef struct cli_option {

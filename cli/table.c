@@ -23,6 +23,14 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
                     CLI_KIND_NONE, 0},
     [CLI_DRY_RUN] = {"dry-run", NULL, "show what the run would take, and write nothing",
                      CLI_KIND_NONE, 'n'},
+    [CLI_CONFIG] = {"config", "CONFIG",
+                    "the configuration to harm (default: a small built-in model)", CLI_KIND_FILE,
+                    'c'},
+    [CLI_STEPS] = {"steps", "N", "steps of each run (default: what its scenario needs, 64 or 160)",
+                   CLI_KIND_NONE, 0},
+    [CLI_KEEP] = {"keep", "DIR", "run in DIR, which must be new or empty, and leave it there",
+                  CLI_KIND_FOLDER, 0},
+    [CLI_LIST] = {"list", NULL, "list the scenarios", CLI_KIND_NONE, 'l'},
     [CLI_PROMPT] = {"prompt", "TEXT|-",
                     "text to go on from; - reads standard input (default: a line break)",
                     CLI_KIND_NONE, 'p'},
@@ -79,6 +87,14 @@ static const char *const diff_examples[] = {
     NULL,
 };
 
+static const char *const drill_examples[] = {
+    "trimtab drill",
+    "does this machine lose anything?",
+    "trimtab drill kill full-disk --config a.yaml --data books/",
+    "two scenarios, with your own model, data and optimizations",
+    NULL,
+};
+
 static const char *const explain_examples[] = {
     "trimtab config explain optim.learning_rate examples/quickstart.yaml",
     "which value counts, from which line, and what it beats",
@@ -90,6 +106,12 @@ static const char *const explain_examples[] = {
 static const char *const list_examples[] = {
     "trimtab config list optim.",
     "the optimizer's parameters",
+    NULL,
+};
+
+static const char *const gate_list_examples[] = {
+    "trimtab gate list a.yaml",
+    "the limits that a.yaml sets",
     NULL,
 };
 
@@ -109,12 +131,6 @@ const cli_command cli_commands[] = {
      "SIGINT (Ctrl-C), SIGTERM and SIGUSR1 end the run after the step in hand: the state is "
      "saved and the exit code is 75, so that a scheduler knows to start it again with --resume "
      "auto. A second Ctrl-C ends it at once, with what the last checkpoint holds.",
-static const char *const gate_list_examples[] = {
-    "trimtab gate list a.yaml",
-    "the limits that a.yaml sets",
-    NULL,
-};
-
      run_examples, cmd_run},
     {"generate", "CKPT", 1, 1, CLI_KIND_FILE,
      CLI_BIT(CLI_PROMPT) | CLI_BIT(CLI_TOKENS) | CLI_BIT(CLI_TEMPERATURE) | CLI_BIT(CLI_TOP_K) |
@@ -142,6 +158,18 @@ static const char *const gate_list_examples[] = {
      "difference, the largest distance in units of the last place (ULP) and the cosine. The exit "
      "code is 0 if all bits are the same and 1 if not.",
      diff_examples, cmd_diff},
+    {"drill", "[SCENARIO...]", 0, CLI_ANY_NUMBER, CLI_KIND_SCENARIO,
+     CLI_BIT(CLI_CONFIG) | CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_STEPS) |
+         CLI_BIT(CLI_KEEP) | CLI_BIT(CLI_LIST) | CLI_BIT(CLI_JSON) | CLI_BIT(CLI_QUIET) | COMMON,
+     "harm runs on purpose, and see what becomes of them",
+     "Makes runs in a scratch folder (below TMPDIR), each in a process of its own, plants a fault "
+     "in each, and judges: was it noticed, was the right thing blamed, is everything still there? "
+     "The yardstick is a run with the same settings and no fault: what is transient, and all that "
+     "happens to disk, clock and process, must end with the same bits; what lasts may cost at most "
+     "1 % of the final loss.\n\n"
+     "Without --config a small built-in model runs, with every optimization on. The exit code is 1 "
+     "if anything was lost.",
+     drill_examples, cmd_drill},
     {"config explain", "[KEY] [CONFIG]", 0, 2, CLI_KIND_KEY,
      CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RESOLVED) | CLI_BIT(CLI_STRICT) |
          CLI_BIT(CLI_JSON) | COMMON,
@@ -158,13 +186,13 @@ static const char *const gate_list_examples[] = {
      "PREFIX selects the parameters whose names begin with it.", list_examples, cmd_config_list},
     {"config reference", "", 0, 0, CLI_KIND_NONE, COMMON,
      "print the parameter reference (Markdown)", "", NULL, cmd_config_reference},
-    {"help", "[COMMAND]", 0, 2, CLI_KIND_WORD, CLI_BIT(CLI_MAN) | CLI_BIT(CLI_COMPLETION) | COMMON,
-     "show help for a command", "", NULL, cmd_help},
-};
-
-const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
     {"gate list", "[CONFIG]", 0, 1, CLI_KIND_FILE, CLI_BIT(CLI_SET) | CLI_BIT(CLI_JSON) | COMMON,
      "list the safety gates with their limits",
      "Shows, for every gate, what it watches, when it is armed, on what it trips, the limit that "
      "CONFIG sets (the default without one), and the parameters that set it.",
      gate_list_examples, cmd_gate_list},
+    {"help", "[COMMAND]", 0, 2, CLI_KIND_WORD, CLI_BIT(CLI_MAN) | CLI_BIT(CLI_COMPLETION) | COMMON,
+     "show help for a command", "", NULL, cmd_help},
+};
+
+const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

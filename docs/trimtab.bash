@@ -26,7 +26,7 @@ _trimtab()
     local current=${COMP_WORDS[COMP_CWORD]}
     local previous=${COMP_WORDS[COMP_CWORD-1]}
     local command=${COMP_WORDS[1]} options=
-    local commands="run generate inspect verify diff config help"
+    local commands="run generate inspect verify diff drill config gate help"
     local keys="adapt.every_steps checkpoint.every_steps checkpoint.keep compression.activations compression.block compression.bound compression.moments data.held_out data.limit_bytes data.path gates.drift.max gates.grad_norm.max gates.grad_norm.min gates.loss.max gates.loss.min gates.reconstruction.max gates.spike.max gates.update_error.max kernels.tile_k kernels.tile_m kernels.tile_n kernels.tune_seconds kernels.variant model.channels model.context model.heads model.layers model.vocab optim.beta1 optim.beta2 optim.clip optim.epsilon optim.learning_rate optim.minimum_rate optim.warmup_steps optim.weight_decay preset run.memory_budget run.seed run.threads sample.temperature sample.tokens sample.top_k snapshot.slots train.accumulate train.batch train.steps train.validate_every train.validate_sequences trials.budget_seconds trials.pairs"
     COMPREPLY=()
     # Past an =, the value of --set is free text.
@@ -41,6 +41,13 @@ _trimtab()
             return
         fi
         command="config ${COMP_WORDS[2]}"
+    fi
+    if [[ $command == gate ]]; then
+        if ((COMP_CWORD == 2)); then
+            _trimtab_words "list"
+            return
+        fi
+        command="gate ${COMP_WORDS[2]}"
     fi
     case $previous in
     --data|-d)
@@ -59,6 +66,17 @@ _trimtab()
     --resume|-r)
         _trimtab_words "auto"
         _trimtab_files
+        return
+        ;;
+    --config|-c)
+        _trimtab_files
+        return
+        ;;
+    --steps)
+        return
+        ;;
+    --keep)
+        _trimtab_folders
         return
         ;;
     --prompt|-p)
@@ -98,6 +116,9 @@ _trimtab()
         options="--json --help"
         [[ $current != -* ]] && _trimtab_files
         ;;
+    "drill")
+        options="--data --set --config --steps --keep --list --json --quiet --help"
+        ;;
     "config explain")
         options="--data --set --resolved --strict --json --help"
         [[ $current != -* ]] && _trimtab_words "$keys"
@@ -109,6 +130,10 @@ _trimtab()
         ;;
     "config reference")
         options="--help"
+        ;;
+    "gate list")
+        options="--set --json --help"
+        [[ $current != -* ]] && _trimtab_files
         ;;
     "help")
         options="--man --completion --help"

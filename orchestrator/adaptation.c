@@ -23,6 +23,17 @@ double tt_step_seconds(const tt_orchestrator *o)
     return count ? tt_median(seconds, count) : 0;
 }
 
+enum { A_LONG_TIME = 60 };
+
+double tt_believable_seconds(const tt_orchestrator *o, double seconds)
+{
+    if (seconds <= A_LONG_TIME) {
+        return seconds;
+    }
+    double usual = tt_step_seconds(o);
+    return usual > 0 && seconds > 100 * usual ? usual : seconds;
+}
+
 /* ---- overhead ---- */
 
 static tt_overhead overhead_now(const tt_orchestrator *o)

@@ -7,6 +7,8 @@
 
 /* ---- tensors ---- */
 
+enum { OUTLIERS_APART = 4096 };
+
 static bool is_named(const char *pattern, const char *name)
 {
     size_t length = strlen(pattern);
@@ -64,6 +66,11 @@ void tt_fault_harm(tt_tensor_fault *fault, float *data, int64_t count)
         memcpy(&bits, &data[count / 2], sizeof bits);
         bits ^= UINT32_C(1) << 30;
         memcpy(&data[count / 2], &bits, sizeof bits);
+        return;
+    case TT_FAULT_OUTLIERS:
+        for (int64_t i = 0; i < count; i += OUTLIERS_APART) {
+            data[i] = (float)fault->magnitude;
+        }
         return;
     }
 }

@@ -21,6 +21,7 @@ typedef enum tt_fault_kind {
     TT_FAULT_SCALE,    /* every element times `magnitude` */
     TT_FAULT_NOISE,    /* every element times 1 + magnitude * (a fixed +-1 pattern) */
     TT_FAULT_BIT_FLIP, /* the top exponent bit of one element */
+    TT_FAULT_OUTLIERS, /* the first of every 4,096 elements becomes `magnitude` */
 } tt_fault_kind;
 
 /* Harm to tensors of some attempts at steps, while something is on. */

@@ -317,6 +317,9 @@ void tt_fork_clear(tt_orchestrator *o);
 /* adaptation.c: proposals, and whether all this pays */
 /* Seconds of a live step, the median of the last 32; 0 before there was one. */
 double tt_step_seconds(const tt_orchestrator *o);
+/* A clock can jump ahead. More than a minute, and a hundred times what steps take, is taken for that
+ * and counts as a step: it is not to weigh in totals, nor to make orchestration look dear. */
+double tt_believable_seconds(const tt_orchestrator *o, double seconds);
 bool tt_affordable(const tt_orchestrator *o, double seconds);
 /* The overhead gate: if it trips, no more trials, and commits that gain nothing are taken back. */
 tt_status tt_check_overhead(tt_orchestrator *o);

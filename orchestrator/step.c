@@ -350,7 +350,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
                        TT_GATES_ALL, measured, &o->gate_counts);
     tt_status status;
     double replayed = o->totals.search_seconds;
-    record->seconds = seconds_since(o, o->begin_ns);
+    record->seconds = tt_believable_seconds(o, seconds_since(o, o->begin_ns));
     if (decision.verdict == TT_TRIP) {
         record->decision = decision;
         status = tt_recover(o, measured, &record->decision);
@@ -366,7 +366,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
     }
     replayed = o->totals.search_seconds - replayed;
     double policy = (double)(o->policy_ns + ns_since(o, start)) / (double)NANOSECONDS - replayed;
-    record->policy_seconds = policy > 0 ? policy : 0;
+    record->policy_seconds = policy > 0 ? tt_believable_seconds(o, policy) : 0;
     o->totals.policy_seconds += record->policy_seconds;
     o->totals.step_seconds += record->seconds;
     status = leave_step(o, record, measured, status);

@@ -1,6 +1,7 @@
 /* The slots as the orchestrator's host, and the search for the first bad tensor among them. */
 #include "internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -128,6 +129,14 @@ static tt_status scan_slot(const tt_slot_memory *memory, int slot, bool with_par
     return TT_OK;
 }
 
+/* With a codec most activations are gone by now, but encoding told of the first that was not
+ * finite. */
+static bool was_lost(const tt_model *model, const char *name)
+{
+    return isinf(tt_model_activation_error(model)) &&
+           strcmp(tt_model_activation_worst(model), name) == 0;
+}
+
 static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *found,
                                char name[TT_TENSOR_NAME])
 {
@@ -138,6 +147,7 @@ static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *fou
         if (status) {
             return status;
         }
+        *found = *found || was_lost(memory->model, resident.name);
         if (*found) {
             snprintf(name, TT_TENSOR_NAME, "%s%s", resident.is_parameter ? "params/" : "",
                      resident.name);

@@ -4,6 +4,7 @@
  *   2. what a run will take: the plan
  *   3. running
  *   4. generating text from a checkpoint
+ *   5. drills: faults on purpose
  */
 #ifndef TRIMTAB_TRAINING_H
 #define TRIMTAB_TRAINING_H
@@ -130,6 +131,55 @@ typedef struct tt_generate_options {
 
 TT_API void tt_generate_options_init(tt_generate_options *options);
 TT_API tt_status tt_generate_from_checkpoint(const tt_generate_options *options);
+
+/* ---- 5. drills ---------------------------------------------------------------------------- */
+
+/* A drill harms runs on purpose, on this machine and with this configuration, and judges what
+ * became of them: was it noticed, was the right thing blamed, is everything still there? Each run
+ * is a process of its own in a scratch folder; nothing of the user's is written. */
+typedef struct tt_drill_scenario {
+    const char *name; /* "nan-tensor" */
+    const char *what; /* one line */
+} tt_drill_scenario;
+
+/* NULL beyond the last. */
+TT_API const tt_drill_scenario *tt_drill_list(size_t index);
+
+typedef struct tt_drill_result {
+    const char *scenario;
+    bool lost;             /* something was: a fault not noticed, bits, a checkpoint, the run */
+    const char *detected;  /* by which gates or failures; "" if there was nothing to notice */
+    const char *culprit;   /* "activations", "transient", "batch"; "" */
+    const char *recovered; /* "bit-equal", "loss +0.12 %" */
+    const char *why;       /* what was lost; "" */
+    double seconds;
+} tt_drill_result;
+
+typedef struct tt_drill_options {
+    size_t size;
+    const tt_params *params; /* of tt_training_register */
+    const tt_config *config; /* loaded; NULL: a small built-in model */
+    int64_t steps;           /* of each run; 0: what its scenario needs */
+    const char *keep;        /* a folder for the runs, which must be new or empty, and stays; NULL:
+                                one below TMPDIR, removed in the end */
+    const char *const *scenarios; /* names; none: all */
+    size_t scenario_count;
+    void *user;
+    /* Once, after the first run without a fault: about how long all of it will take. */
+    void (*on_estimate)(void *user, double seconds);
+    /* A scenario begins. */
+    void (*on_scenario)(void *user, const char *name, size_t index, size_t count);
+    /* Strings live for the call only. */
+    void (*on_result)(void *user, const tt_drill_result *result);
+    /* Asked every few milliseconds; true ends the drill (TT_EREQUEUE), and removes the folder. */
+    bool (*stop)(void *user);
+} tt_drill_options;
+
+TT_API void tt_drill_options_init(tt_drill_options *options);
+/* The process must not have computed anything yet: it forks, and threads do not survive that.
+ * TT_EGATE: something was lost (the message says in which scenarios). TT_EUSAGE: no such
+ * scenario. */
+TT_API tt_status tt_drill_run(const tt_drill_options *options);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,151 @@
+#include "plant.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void note_harm(tt_plant *plant)
+{
+    plant->live_harmed += !plant->training->replaying;
+}
+
+/* ---- tensors of a pass ---- */
+
+static tt_status harm_tensor(tt_plant *plant, void *data, int64_t count)
+{
+    size_t bytes = (size_t)count * sizeof(float);
+    float *copy = malloc(bytes + 1);
+    if (!copy) {
+        return tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes);
+    }
+    tt_context *context = plant->training->context;
+    tt_status status = tt_tensor_read(context, copy, data, bytes);
+    if (!status) {
+        tt_fault_harm(&plant->fault, copy, count);
+        note_harm(plant);
+        status = tt_tensor_write(context, data, copy, bytes);
+    }
+    free(copy);
+    return status;
+}
+
+static bool is_site(const tt_plant *plant)
+{
+    bool decoded = tt_model_probe_phase(plant->training->model) == TT_PROBE_DECODED;
+    return plant->site == (decoded ? TT_PLANT_DECODED : TT_PLANT_PASS);
+}
+
+static tt_status in_pass(void *user, const char *name, void *data, int64_t count)
+{
+    tt_plant *plant = user;
+    if (plant->at_tensor) {
+        plant->at_tensor(plant->user, plant->training->current, name);
+    }
+    if (!is_site(plant) || !tt_fault_strikes(&plant->fault, name)) {
+        return TT_OK;
+    }
+    return harm_tensor(plant, data, count);
+}
+
+/* ---- tensors of a slot ---- */
+
+static tt_status harm_part(tt_plant *plant, int slot, size_t part, const tt_tensor_info *info)
+{
+    tt_slot_memory *memory = &plant->training->memory;
+    int64_t count = 1;
+    for (int i = 0; i < info->rank; i++) {
+        count *= info->dims[i];
+    }
+    size_t bytes = (size_t)count * sizeof(float);
+    float *copy = malloc(bytes + 1);
+    tt_status status = copy ? tt_slot_part_read(memory, slot, part, 0, copy, bytes)
+                            : tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes);
+    if (!status) {
+        tt_fault_harm(&plant->fault, copy, count);
+        note_harm(plant);
+        status = tt_slot_part_write(memory, slot, part, 0, copy, bytes);
+    }
+    free(copy);
+    return status;
+}
+
+static void harm_slot(tt_plant *plant, int slot)
+{
+    const tt_slot_memory *memory = &plant->training->memory;
+    tt_status status = TT_OK;
+    for (size_t i = 0; !status && slot >= 0 && i < tt_slot_part_count(memory, slot); i++) {
+        tt_tensor_info info;
+        tt_slot_part_info(memory, slot, i, &info);
+        if (info.dtype == TT_F32 && tt_fault_strikes(&plant->fault, info.name)) {
+            status = harm_part(plant, slot, i, &info);
+        }
+    }
+    if (status) {
+        tt_log(plant->training->log, TT_LOG_ERROR, "a fault could not be planted: %s",
+               tt_error_message());
+    }
+}
+
+/* An attempt begins, live or replayed. */
+static void in_state(void *user, tt_training *training, const tt_step_plan *plan)
+{
+    tt_plant *plant = user;
+    if (!training->replaying) {
+        plant->live_harmed = 0;
+    }
+    tt_fault_begin(&plant->fault, plan->config, plan->step, plan->position);
+    if (plant->site == TT_PLANT_READ) {
+        harm_slot(plant, plan->read_slot);
+    }
+}
+
+static void in_update(void *user, tt_training *training, const tt_step_plan *plan)
+{
+    tt_plant *plant = user;
+    (void)training;
+    if (plant->at_update) {
+        plant->at_update(plant->user, plan);
+    }
+    if (plant->site == TT_PLANT_WRITTEN) {
+        harm_slot(plant, plan->write_slot);
+    }
+}
+
+/* ---- attaching ---- */
+
+static tt_status find_optimization(tt_training *training, const char *name, tt_optimization *out)
+{
+    const tt_optimization all[] = {
+        tt_variant_optimization(training),
+        tt_tile_optimization(training),
+        tt_moments_optimization(training),
+        tt_activations_optimization(training),
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (strcmp(all[i].name, name) == 0) {
+            *out = all[i];
+            return TT_OK;
+        }
+    }
+    return tt_fail(TT_EINVAL, "a fault is tied to '%s', which is no optimization", name);
+}
+
+tt_status tt_plant_attach(tt_plant *plant, tt_training *training)
+{
+    for (int i = 0; i < 2; i++) {
+        plant->fault.with[i] = NULL;
+        if (!plant->with[i]) {
+            continue;
+        }
+        tt_status status = find_optimization(training, plant->with[i], &plant->optimizations[i]);
+        if (status) {
+            return status;
+        }
+        plant->fault.with[i] = &plant->optimizations[i];
+    }
+    plant->training = training;
+    training->plant = in_pass;
+    training->plant_state = in_state;
+    training->plant_update = in_update;
+    training->plant_user = plant;
+    return TT_OK;
+}
