@@ -73,8 +73,10 @@ typedef struct toy_knob {
     tt_aim aim;
     double factor; /* of the time of a step, per power of two away from its baseline */
     double error;  /* likewise, in sum: the share that is lost */
+    double loss;   /* likewise: added to the loss */
     int target;    /* index */
     int64_t value; /* as applied */
+    int64_t ran;   /* what the last live attempt ran with */
     int applications;
 } toy_knob;
 

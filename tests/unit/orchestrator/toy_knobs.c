@@ -261,6 +261,9 @@ void toy_note_order(toy *job, char what)
     }
     job->order[job->order_length++] = what;
     job->order[job->order_length] = '\0';
+    for (int k = 0; what == 'L' && k < job->knob_count; k++) {
+        job->knobs[k].ran = job->knobs[k].value;
+    }
 }
 
 static double powers_from_baseline(const toy *job, int knob)
@@ -344,6 +347,7 @@ void toy_harm_before(toy *job, int64_t step, int64_t position, double rate, cons
                      tt_measurements *measured)
 {
     for (int k = 0; k < job->knob_count; k++) {
+        measured->values[TT_METRIC_LOSS] += job->knobs[k].loss * powers_from_baseline(job, k);
         if (job->knobs[k].measured && toy_knob_is_on(job, k)) {
             tt_measurements_set_error(measured, job->knobs[k].target,
                                       job->knobs[k].error * powers_from_baseline(job, k));
