@@ -23,6 +23,27 @@ function(tt_module name)
   set_target_properties(tt_${name} PROPERTIES TT_CLOSURE "${closure}" TT_FOLDER ${CMAKE_CURRENT_SOURCE_DIR})
 endfunction()
 
+# tt_weakened_module(<name>): the module once more, as tt_<name>_weakened, from which protections can
+# be left out (TT_PROTECTED in base.h). For one test program; nothing else links it.
+function(tt_weakened_module name)
+  get_target_property(sources tt_${name} SOURCES)
+  get_target_property(folder tt_${name} TT_FOLDER)
+  list(TRANSFORM sources PREPEND ${folder}/)
+  add_library(tt_${name}_weakened STATIC EXCLUDE_FROM_ALL ${sources})
+  foreach(property IN ITEMS INCLUDE_DIRECTORIES LINK_LIBRARIES INTERFACE_LINK_LIBRARIES
+                            COMPILE_DEFINITIONS)
+    get_target_property(value tt_${name} ${property})
+    if(value)
+      set_target_properties(tt_${name}_weakened PROPERTIES ${property} "${value}")
+    endif()
+  endforeach()
+  get_target_property(first tt_${name} MANUALLY_ADDED_DEPENDENCIES)
+  if(first)
+    add_dependencies(tt_${name}_weakened ${first})
+  endif()
+  target_compile_definitions(tt_${name}_weakened PRIVATE TRIMTAB_WEAKEN)
+endfunction()
+
 # tt_shared_library(<name> MODULES <modules> [USES <shared libraries>])
 function(tt_shared_library name)
   cmake_parse_arguments(ARG "" "" "MODULES;USES" ${ARGN})

@@ -27,7 +27,7 @@ enum { A_LONG_TIME = 60 };
 
 double tt_believable_seconds(const tt_orchestrator *o, double seconds)
 {
-    if (seconds <= A_LONG_TIME) {
+    if (seconds <= A_LONG_TIME || !TT_PROTECTED(CLOCK)) {
         return seconds;
     }
     double usual = tt_step_seconds(o);

@@ -134,7 +134,11 @@ static tt_status write_checkpoint(void *user)
 {
     tt_checkpoint_job *job = user;
     tt_orchestrator *o = job->orchestrator;
-    tt_status status = put_tensors(job);
+    tt_status status = TT_OK;
+    if (!TT_PROTECTED(KEEP)) {
+        o->files->unlink(o->files->user, o->latest); /* makes room */
+    }
+    status = put_tensors(job);
     if (!status) {
         status = tt_store_writer_commit(job->writer, job->digest);
     }

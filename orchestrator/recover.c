@@ -332,7 +332,8 @@ static tt_status look_into(tt_orchestrator *o, const tt_measurements *measured, 
     tt_status status = TT_OK;
     decision->action =
         again ? TT_ACTION_SEARCH
-              : next_action(o, can_roll_back(o, bound), o->host.run_step || has_suspects(o));
+              : next_action(o, can_roll_back(o, bound),
+                            TT_PROTECTED(SEARCH) && (o->host.run_step || has_suspects(o)));
     if (decision->action != TT_ACTION_SEARCH) {
         return TT_OK;
     }

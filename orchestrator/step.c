@@ -10,7 +10,8 @@ enum { NANOSECONDS = 1000000000 };
 static double seconds_since(const tt_orchestrator *o, uint64_t start)
 {
     uint64_t now = tt_clock_now(&o->clock);
-    return now > start ? (double)(now - start) / NANOSECONDS : 0; /* clocks can jump */
+    bool forwards = now > start || !TT_PROTECTED(CLOCK);
+    return forwards ? (double)(now - start) / NANOSECONDS : 0; /* clocks can jump */
 }
 
 static uint64_t ns_since(const tt_orchestrator *o, uint64_t start)
@@ -268,7 +269,7 @@ static tt_status periodic_checkpoint(tt_orchestrator *o)
     if (o->checkpoint_every <= 0 || step % o->checkpoint_every != 0) {
         return TT_OK;
     }
-    if (tt_checkpoint_save(o, o->slots.count > 1)) {
+    if (tt_checkpoint_save(o, o->slots.count > 1 && TT_PROTECTED(BACKGROUND))) {
         tt_log(o->log, TT_LOG_WARN,
                "the checkpoint of step %lld was not saved, training goes on: %s", (long long)step,
                tt_error_message());

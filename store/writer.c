@@ -57,7 +57,8 @@ tt_status tt_store_writer_create(const tt_store_write_options *options, tt_store
     writer->directory = strdup(options->directory);
     writer->name = strdup(options->name);
     writer->path = tt_store_join(options->directory, options->name);
-    writer->temporary = tt_store_temp_path(options->directory, options->name);
+    writer->temporary = TT_PROTECTED(RENAME) ? tt_store_temp_path(options->directory, options->name)
+                                             : tt_store_join(options->directory, options->name);
     if (!writer->directory || !writer->name || !writer->path || !writer->temporary)
         status = tt_fail(TT_ENOMEM, "no memory for a container writer");
 out:

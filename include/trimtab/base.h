@@ -31,6 +31,28 @@ extern "C" {
 #define TT_PRINTF(format_index, first_argument)                                                    \
     __attribute__((format(printf, format_index, first_argument)))
 
+/* What protects a run, by name: always there, and free. Only a test program that is built with
+ * TRIMTAB_WEAKEN can leave some out, to show that each is needed; it defines tt_weakened(). */
+#ifdef TRIMTAB_WEAKEN
+typedef enum tt_protection {
+    TT_PROTECTION_FINITE,         /* NaN and infinity trip */
+    TT_PROTECTION_GRADIENT_NORM,  /* its gate */
+    TT_PROTECTION_LOSS,           /* gates on the loss, spikes and drift */
+    TT_PROTECTION_RECONSTRUCTION, /* its gate */
+    TT_PROTECTION_SEARCH,         /* for a culprit */
+    TT_PROTECTION_KEEP,           /* the last good checkpoint, until the next one is there */
+    TT_PROTECTION_RENAME,         /* checkpoints are written aside, then renamed */
+    TT_PROTECTION_VERIFY,         /* digests are looked at */
+    TT_PROTECTION_CLOCK,          /* no time is negative or absurd */
+    TT_PROTECTION_BACKGROUND,     /* checkpoints are written while steps go on */
+    TT_PROTECTION_COUNT
+} tt_protection;
+bool tt_weakened(tt_protection protection);
+#define TT_PROTECTED(name) (!tt_weakened(TT_PROTECTION_##name))
+#else
+#define TT_PROTECTED(name) 1
+#endif
+
 /* Element types of tensors and datasets. */
 typedef enum tt_dtype {
     TT_U8 = 1,

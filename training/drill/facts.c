@@ -89,7 +89,7 @@ static tt_status read_journal(const char *path, tt_drill_facts *facts)
     }
     free(line);
     fclose(file);
-    if (facts->trips > 0 && !facts->searches && strcmp(facts->action, "retry") == 0) {
+    if (facts->trips == 1 && !facts->searches && strcmp(facts->action, "retry") == 0) {
         copy(facts->verdict, sizeof facts->verdict, "transient");
     }
     return TT_OK;
