@@ -1,6 +1,8 @@
 /* What can be asked of a run. */
 #include "internal.h"
 
+#include <stdlib.h>
+
 bool tt_orchestrator_stop_requested(const tt_orchestrator *o)
 {
     return atomic_load(&o->stop_signal) != 0;
@@ -87,6 +89,62 @@ tt_gate_info tt_orchestrator_gate(const tt_orchestrator *o, size_t index)
     tt_gate_interval(&o->limits, state, gate, &info.minimum, &info.maximum, &info.reason);
     return info;
 }
+
+/* ---- the gates apart from a run ---- */
+
+struct tt_gate_memory {
+    tt_gate_limits limits;
+    tt_gate_targets targets;
+    tt_gate_state state;
+};
+
+tt_status tt_gate_memory_create(const tt_orchestrator *o, tt_gate_memory **out)
+{
+    *out = malloc(sizeof **out);
+    if (!*out) {
+        return tt_fail(TT_ENOMEM, "no memory for a copy of the gates");
+    }
+    **out = (tt_gate_memory){.limits = o->limits,
+                             .targets = o->targets,
+                             .state = o->slots.slot[o->slots.published].gates};
+    return TT_OK;
+}
+
+void tt_gate_memory_destroy(tt_gate_memory *memory)
+{
+    free(memory);
+}
+
+void tt_gate_memory_copy(tt_gate_memory *memory, const tt_gate_memory *from)
+{
+    *memory = *from;
+}
+
+tt_gate_decision tt_gate_memory_judge(const tt_gate_memory *memory, size_t index,
+                                      const tt_measurements *measured)
+{
+    if (index == TT_ANY_GATE) {
+        return tt_gates_judge(&memory->limits, &memory->state, &memory->targets, TT_GATES_ALL,
+                              measured, NULL);
+    }
+    if (index >= TT_GATE_COUNT) {
+        return (tt_gate_decision){.verdict = TT_PASS, .gate = "", .target = ""};
+    }
+    return tt_gate_judge(&memory->limits, &memory->state, &memory->targets, (tt_gate)index,
+                         TT_GATES_ALL, measured);
+}
+
+bool tt_gate_memory_armed(const tt_gate_memory *memory, size_t index)
+{
+    return index < TT_GATE_COUNT && tt_gate_armed(&memory->state, &memory->targets, (tt_gate)index);
+}
+
+void tt_gate_memory_accept(tt_gate_memory *memory, const tt_measurements *measured)
+{
+    tt_gates_accept(&memory->state, &memory->targets, measured);
+}
+
+/* ---- optimizations and totals ---- */
 
 size_t tt_orchestrator_optimization_count(const tt_orchestrator *o)
 {

@@ -411,6 +411,23 @@ TT_API size_t tt_orchestrator_gate_count(const tt_orchestrator *orchestrator);
 /* A gate without a name for an index beyond the count. */
 TT_API tt_gate_info tt_orchestrator_gate(const tt_orchestrator *orchestrator, size_t index);
 
+/* The gates apart from a run, with what they remember: for measurements that are no steps of it.
+ * What they say is what a live step with these measurements would hear; the run takes no notice. */
+typedef struct tt_gate_memory tt_gate_memory;
+/* A copy of the published state's, with the limits and targets in force. */
+TT_API tt_status tt_gate_memory_create(const tt_orchestrator *orchestrator, tt_gate_memory **out);
+TT_API void tt_gate_memory_destroy(tt_gate_memory *memory);
+/* Makes it the same as `from`. */
+TT_API void tt_gate_memory_copy(tt_gate_memory *memory, const tt_gate_memory *from);
+#define TT_ANY_GATE SIZE_MAX
+/* What the gate that tt_gate_list has at `index` says of a step; TT_ANY_GATE: what they say
+ * together. A pass for `overhead`, which judges no steps, and for a gate that is not armed. */
+TT_API tt_gate_decision tt_gate_memory_judge(const tt_gate_memory *memory, size_t index,
+                                             const tt_measurements *measured);
+TT_API bool tt_gate_memory_armed(const tt_gate_memory *memory, size_t index);
+/* Takes a step in, as if it had been published. */
+TT_API void tt_gate_memory_accept(tt_gate_memory *memory, const tt_measurements *measured);
+
 /* Totals of this process: a resumed run counts anew (the journal has the whole history). */
 typedef struct tt_run_totals {
     int64_t published, trips, retries, rollbacks, skips, checkpoints, checkpoint_failures;
