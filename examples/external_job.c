@@ -75,6 +75,7 @@ static tt_status begin(job *j, const arguments *a, const tt_params *params, tt_c
     static const tt_log_sink sink = {.write = say};
     const tt_host host = {.size = sizeof host,
                           .user = j,
+                          .slot_count = SCRATCH,
                           .tensor_count = tensor_count,
                           .tensor_info = tensor_info,
                           .tensor_read = tensor_read,
@@ -86,9 +87,7 @@ static tt_status begin(job *j, const arguments *a, const tt_params *params, tt_c
     tt_orchestrator_options options;
     tt_orchestrator_options_init(&options);
     tt_status status = TT_OK;
-    if (tt_config_int(config, "snapshot.slots") > SCRATCH) { /* the job knows what it has */
-        status = tt_fail(TT_ECONFIG, "snapshot.slots: this job has %d", SCRATCH);
-    } else if (a->resume) {
+    if (a->resume) {
         status = tt_resume_prepare(a->folder, "auto", config, &sink, resume);
         options.resume = resume;
     }

@@ -25,8 +25,15 @@ static tt_status check_options(const tt_orchestrator_options *options)
         return tt_fail(TT_EINVAL, "tt_orchestrator_create needs params, config, host and "
                                   "batch_sequences >= 1, of this version's sizes");
     }
-    if (host->run_step && (!host->slot_copy || host->scratch_slot < 1)) {
-        return tt_fail(TT_EINVAL, "a host with run_step needs slot_copy and a scratch_slot");
+    if (host->run_step && (!host->slot_copy || host->scratch_slot < host->slot_count)) {
+        return tt_fail(TT_EINVAL, "a host with run_step needs slot_copy, and a scratch_slot beyond "
+                                  "its slot_count");
+    }
+    int64_t slots = tt_config_int(options->config, "snapshot.slots");
+    if (slots > host->slot_count) {
+        return tt_fail(TT_ECONFIG, "%s: snapshot.slots is %lld, but this job has room for %d",
+                       tt_config_origin(options->config, "snapshot.slots"), (long long)slots,
+                       host->slot_count);
     }
     if (!host->tensor_count || !host->tensor_info || !host->tensor_read || !host->tensor_write) {
         return tt_fail(TT_EINVAL, "the host needs tensor_count, tensor_info, tensor_read and "
@@ -173,6 +180,7 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     }
     o->notes = json_object();
     o->events = json_array();
+    o->unread = json_array();
     tt_format_utc_now(o->started_at);
     if (options->resume) {
         snprintf(o->resume_path, sizeof o->resume_path, "%s", options->resume->path);
@@ -180,7 +188,7 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
         o->resume_changes = strdup(options->resume->changes.data);
     }
     read_limits(o, options);
-    status = !o->notes || !o->events || (o->resuming && !o->resume_changes)
+    status = !o->notes || !o->events || !o->unread || (o->resuming && !o->resume_changes)
                  ? tt_fail(TT_ENOMEM, "no memory for the orchestrator")
                  : check_limits(o);
     if (!status) {
@@ -218,6 +226,7 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
     tt_text_clear(&o->trace);
     json_decref(o->notes);
     json_decref(o->events);
+    json_decref(o->unread);
     json_decref(o->replayed);
     free(o->resume_changes);
     free(o);

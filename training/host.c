@@ -187,6 +187,7 @@ tt_host tt_slot_memory_host(tt_slot_memory *memory)
     return (tt_host){
         .size = sizeof(tt_host),
         .user = memory,
+        .slot_count = whole ? memory->count - 1 : memory->count,
         .tensor_count = tensor_count,
         .tensor_info = tensor_info,
         .tensor_read = tensor_read,

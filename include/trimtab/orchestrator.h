@@ -95,6 +95,7 @@ struct tt_measurements;
 typedef struct tt_host {
     size_t size; /* sizeof(tt_host) */
     void *user;
+    int slot_count; /* that the job has, the scratch slot not counted: snapshot.slots may be less */
     /* The tensors of one slot, in graph order. They may differ from slot to slot and from step to
      * step (a state that is kept in fewer bits), but not while the slot is published or pinned. */
     size_t (*tensor_count)(void *user, int slot);
@@ -401,9 +402,9 @@ typedef struct tt_gate_info {
     int64_t evaluations, trips;
 } tt_gate_info;
 
-/* The gate that tt_gate_list has at `index`, as `config` sets it: at the start of a run (`starting`),
- * or once the run is under way. Not armed, nothing counted. A gate without a name for an index
- * beyond the last. */
+/* The gate that tt_gate_list has at `index`, as `config` sets it: at the start of a run
+ * (`starting`), or once the run is under way. Not armed, nothing counted. A gate without a name for
+ * an index beyond the last. */
 TT_API tt_gate_info tt_gate_configured(const tt_config *config, double initial_loss, bool starting,
                                        size_t index);
 

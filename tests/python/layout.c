@@ -74,6 +74,7 @@ static void host(void)
     FIELD(tt_host, slot_prepare);
     FIELD(tt_host, locate_nonfinite);
     FIELD(tt_host, run_step);
+    FIELD(tt_host, slot_count);
     FIELD(tt_host, scratch_slot);
     FIELD(tt_host, slot_copy);
     FIELD(tt_host, slot_release);

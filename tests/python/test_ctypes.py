@@ -135,7 +135,7 @@ class Job:
             slot_prepare=self.guard(tt.slot_prepare, self.slot_prepare),
             slot_copy=self.guard(tt.slot_copy, self.slot_copy),
             run_step=self.guard(tt.run_step, self.run_step) if self.replay else tt.run_step(),
-            scratch_slot=SCRATCH if self.replay else -1)
+            slot_count=SCRATCH, scratch_slot=SCRATCH if self.replay else -1)
 
     # ---- optimizations
 

@@ -70,7 +70,8 @@ slot_copy = CFUNCTYPE(status, c_void_p, c_int, c_int)
 slot_release = CFUNCTYPE(None, c_void_p, c_int)
 memory_estimate = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_bool)
 tt_host = structure(
-    "tt_host", (c_size_t, "size"), (c_void_p, "user"), (tensor_count, "tensor_count"),
+    "tt_host", (c_size_t, "size"), (c_void_p, "user"), (c_int, "slot_count"),
+    (tensor_count, "tensor_count"),
     (tensor_info, "tensor_info"), (tensor_bytes, "tensor_read tensor_write"),
     (slot_prepare, "slot_prepare"), (locate_nonfinite, "locate_nonfinite"),
     (run_step, "run_step"), (c_int, "scratch_slot"), (slot_copy, "slot_copy"),

@@ -296,6 +296,7 @@ tt_status toy_open(toy *job, const char *resume, const char *const *settings)
     tt_host host = {.size = sizeof host,
                     .scratch_slot = -1,
                     .user = job,
+                    .slot_count = TT_MAX_SLOTS,
                     .tensor_count = tensor_count,
                     .tensor_info = tensor_info,
                     .tensor_read = tensor_read,
