@@ -168,6 +168,9 @@ tt_status tt_write_resolved(tt_orchestrator *o)
 tt_status tt_configure(tt_orchestrator *o, int64_t step, bool anyway)
 {
     const tt_decision *switched = tt_history_switch_at(&o->history, step);
+    if (switched && !tt_may_move(o, switched)) {
+        switched = NULL;
+    }
     tt_in_force want = {.version = tt_config_version(o->requested),
                         .off = tt_breakers_open(o),
                         .switched = switched ? switched->sequence : 0};

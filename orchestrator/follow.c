@@ -50,13 +50,13 @@ static bool moves_values(const tt_decision *decision)
     return decision->kind == TT_DECISION_COMMIT || decision->kind == TT_DECISION_REVERT;
 }
 
-/* Since it was made, the user may have set one of its values anew, or run a build without one. What
- * was proven together is then left alone together. */
-static bool may_move(const tt_orchestrator *o, const tt_decision *decision)
+bool tt_may_move(const tt_orchestrator *o, const tt_decision *decision)
 {
     for (int i = 0; i < decision->change_count; i++) {
         const char *key = decision->changes[i].key;
-        if (!tt_params_find(o->params, key) || tt_config_is_pinned(o->requested, key)) {
+        bool left_out = decision->kind == TT_DECISION_SWITCH && decision->on_suspicion;
+        if (!tt_params_find(o->params, key) ||
+            (!left_out && tt_config_is_pinned(o->requested, key))) {
             return false;
         }
     }
@@ -77,7 +77,7 @@ static void move_on(tt_orchestrator *o, tt_config *next)
 /* Values of a decision, forwards or back. */
 static tt_status move_values(tt_orchestrator *o, const tt_decision *decision, bool forwards)
 {
-    if (!may_move(o, decision)) {
+    if (!tt_may_move(o, decision)) {
         return TT_OK;
     }
     char origin[96];
@@ -240,7 +240,7 @@ static tt_status values_at(const tt_orchestrator *o, int64_t step, const tt_conf
     for (size_t i = o->history.count; !status && i-- > 0;) {
         const tt_decision *decision = &o->history.decisions[i];
         if (moves_values(decision) && decision->applied && decision->step > step &&
-            may_move(o, decision)) {
+            tt_may_move(o, decision)) {
             tt_change back[TT_DECISION_CHANGES];
             for (int k = 0; k < decision->change_count; k++) {
                 back[k] = decision->changes[k];
@@ -259,7 +259,7 @@ tt_status tt_config_at(const tt_orchestrator *o, int64_t step, uint32_t off, tt_
     tt_config *less = NULL;
     const tt_decision *switched = tt_history_switch_at(&o->history, step);
     tt_status status = values_at(o, step, &now, &owned);
-    if (!status && switched) {
+    if (!status && switched && tt_may_move(o, switched)) {
         status = change_on(&now, &owned, switched->changes, switched->change_count);
     }
     if (!status) {
@@ -326,7 +326,8 @@ tt_status tt_follow(tt_orchestrator *o, int64_t step)
             return tt_fail_in(status, "following the decisions of step %lld", (long long)step);
         }
     }
-    return tt_configure(o, step, false);
+    tt_status status = tt_configure(o, step, false);
+    return status ? tt_fail_in(status, "configuring step %lld", (long long)step) : TT_OK;
 }
 
 /* ---- reading and writing ---- */
@@ -346,20 +347,34 @@ tt_status tt_history_read(tt_orchestrator *o, const json_t *records, int64_t app
             decision.applied = decision.step <= applied_step;
             status = tt_history_add(&o->history, &decision);
         } else if (decision.sequence > o->history.last_sequence) {
-            /* Of an optimization that this run does not have: its number is not given again. */
+            /* Of an optimization that this run does not have: kept for a run that has it again. */
             o->history.last_sequence = decision.sequence;
+            json_array_append(o->unread, record);
         }
     }
     fold(o);
     return status;
 }
 
+static json_int_t sequence_of(const json_t *record)
+{
+    return json_integer_value(json_object_get(record, "sequence"));
+}
+
 json_t *tt_history_to_json(const tt_orchestrator *o)
 {
     json_t *records = json_array();
-    for (size_t i = 0; i < o->history.count; i++) {
-        const tt_decision *decision = &o->history.decisions[i];
-        json_array_append_new(records, tt_decision_to_json(decision, name_of(o, decision)));
+    size_t unread = 0;
+    for (size_t i = 0; i <= o->history.count; i++) {
+        const tt_decision *decision = i < o->history.count ? &o->history.decisions[i] : NULL;
+        json_t *other = json_array_get(o->unread, unread);
+        while (other && (!decision || sequence_of(other) < decision->sequence)) {
+            json_array_append(records, other);
+            other = json_array_get(o->unread, ++unread);
+        }
+        if (decision) {
+            json_array_append_new(records, tt_decision_to_json(decision, name_of(o, decision)));
+        }
     }
     return records;
 }

@@ -121,6 +121,7 @@ struct tt_orchestrator {
     tt_gate_targets targets;
     double target_peaks[TT_MAX_TARGETS]; /* largest error since adaptation last looked; -1: none */
     tt_history history;
+    json_t *unread;       /* decisions of optimizations that are not there, in order */
     int64_t follow_until; /* steps before this were gone through before: the journal is followed */
     bool adaptable[TT_MAX_OPTIMIZATIONS][TT_OPTIMIZATION_KEYS]; /* the user left it to the run */
     tt_adapt_refusal refusals[TT_MAX_OPTIMIZATIONS];
@@ -250,6 +251,10 @@ tt_status tt_decide_breaker(tt_orchestrator *o, int optimization, tt_breaker_eve
                             int64_t step, const char *why);
 /* Takes back decisions of later steps, follows those of this one and before, and configures. */
 tt_status tt_follow(tt_orchestrator *o, int64_t step);
+/* Since it was made, the user may have set one of its values anew, or run a build without one. What
+ * was proven together is then left alone together. (A suspect is left out whoever set its value.)
+ */
+bool tt_may_move(const tt_orchestrator *o, const tt_decision *decision);
 /* What was in force at an older `step`, with the optimizations of `off` at their baselines; *out is
  * NULL if it is the requested configuration. */
 tt_status tt_config_at(const tt_orchestrator *o, int64_t step, uint32_t off, tt_config **out);
@@ -317,8 +322,8 @@ void tt_fork_clear(tt_orchestrator *o);
 /* adaptation.c: proposals, and whether all this pays */
 /* Seconds of a live step, the median of the last 32; 0 before there was one. */
 double tt_step_seconds(const tt_orchestrator *o);
-/* A clock can jump ahead. More than a minute, and a hundred times what steps take, is taken for that
- * and counts as a step: it is not to weigh in totals, nor to make orchestration look dear. */
+/* A clock can jump ahead. More than a minute, and a hundred times what steps take, is taken for
+ * that and counts as a step: it is not to weigh in totals, nor to make orchestration look dear. */
 double tt_believable_seconds(const tt_orchestrator *o, double seconds);
 bool tt_affordable(const tt_orchestrator *o, double seconds);
 /* The overhead gate: if it trips, no more trials, and commits that gain nothing are taken back. */

@@ -69,6 +69,7 @@ typedef struct toy_knob {
     bool changes_state; /* the state after a step is another one while it is on */
     bool measured;      /* it has an error target */
     bool fails_to_conform;
+    bool is_gone;    /* only its parameter is there */
     int64_t initial; /* what it proposes at start; 0: nothing */
     tt_aim aim;
     double factor; /* of the time of a step, per power of two away from its baseline */
