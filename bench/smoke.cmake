@@ -1,4 +1,5 @@
-# cmake -DBENCH=PROGRAM -DCONFIG=FILE -P smoke.cmake: one pair of two steps, and JSON that parses.
+# cmake -DBENCH=TRAIN_BENCH -DSTEERING=STEERING_BENCH -DCONFIG=FILE -P smoke.cmake: pairs of a few steps,
+# and JSON that parses.
 execute_process(COMMAND ${BENCH} ${CONFIG} --pairs 1 --steps 2 --threads 1 --json
                 OUTPUT_VARIABLE output RESULT_VARIABLE result)
 if(NOT result EQUAL 0)
@@ -32,4 +33,16 @@ execute_process(COMMAND ${BENCH} ${CONFIG}.not --pairs 1 --steps 1 RESULT_VARIAB
                 ERROR_VARIABLE ignored OUTPUT_VARIABLE output)
 if(NOT result EQUAL 1 OR output)
   message(FATAL_ERROR "a missing configuration ended with ${result}: ${output}")
+endif()
+# What watching costs, of all kinds of steps: in place, several microbatches, codecs.
+execute_process(COMMAND ${STEERING} ${CONFIG} --pairs 1 --steps 8 --threads 1 --json
+                --set train.accumulate=2,model.channels=64,compression.moments=int8,compression.activations=int8
+                OUTPUT_VARIABLE output RESULT_VARIABLE result)
+foreach(name policy_us gates_share trips steps "gradient_statistics_us;median" "update_us;median" "update_bare_us;median"
+        "microbatch_flags_us;median" "activations_us;median" "slots_step_ratio;median" "one_slot_peak_mib;median")
+  string(JSON value ERROR_VARIABLE ignored GET "${output}" ${name})
+  list(APPEND values ${value})
+endforeach()
+if(NOT result EQUAL 0 OR NOT values MATCHES "^[0-9.e-]+;[0-9.e-]+;0;5;[0-9.e;-]+$" OR values MATCHES ";0;.*;0(;|$)")
+  message(FATAL_ERROR "steering_bench ended with ${result}: ${values} of ${output}")
 endif()
