@@ -191,8 +191,8 @@ static tt_status print(drill *d, tt_status outcome)
     }
     if (!cli_given(d->arguments, CLI_QUIET)) {
         fwrite(d->table.data, 1, d->table.length, stdout);
-        printf("%zu scenarios, %s, %s\n", d->count, cli_duration(d->seconds, time),
-               outcome ? "not all recovered" : "nothing lost");
+        printf("%zu scenario%s, %s, %s\n", d->count, d->count == 1 ? "" : "s",
+               cli_duration(d->seconds, time), outcome ? "something lost" : "nothing lost");
     }
     fwrite(d->losses.data, 1, d->losses.length, stdout);
     return tt_text_check(&d->table);

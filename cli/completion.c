@@ -1,6 +1,8 @@
 /* The completion script for bash. */
 #include "help.h"
 
+#include "trimtab/training.h"
+
 #include <string.h>
 
 /* A word of a list that began at `start`. */
@@ -88,6 +90,12 @@ static void add_command_case(tt_text *out, const cli_command *command)
         if (command->most > 1) {
             tt_text_add(out, "        [[ $current != -* ]] && _trimtab_files\n");
         }
+    } else if (command->kind == CLI_KIND_SCENARIO) {
+        tt_text_add(out, "        [[ $current != -* ]] && _trimtab_words \"");
+        for (size_t i = 0; tt_drill_list(i); i++) {
+            tt_text_addf(out, "%s%s", i ? " " : "", tt_drill_list(i)->name);
+        }
+        tt_text_add(out, "\"\n");
     } else if (command->kind == CLI_KIND_WORD) {
         tt_text_add(out, "        [[ $current != -* ]] && _trimtab_words \"$commands\"\n");
     }

@@ -118,6 +118,7 @@ _trimtab()
         ;;
     "drill")
         options="--data --set --config --steps --keep --list --json --quiet --help"
+        [[ $current != -* ]] && _trimtab_words "nan-tensor loss-spike exploding-gradient vanished-gradient corrupt-codec wrong-kernel full-disk read-only-disk kill damaged-checkpoint clock-jump slow-disk"
         ;;
     "config explain")
         options="--data --set --resolved --strict --json --help"

@@ -58,6 +58,13 @@ static void complain(const char *path, int line, const char *what)
     violations++;
 }
 
+/* The one private header of another module that some may see: faults on purpose. */
+static bool is_fault(const char *path, const char *name)
+{
+    return strcmp(name, "../../orchestrator/fault.h") == 0 &&
+           (strstr(path, "/training/drill/") || strstr(path, "/training/calibrate/"));
+}
+
 static void check_include(const char *path, int line, const char *name)
 {
     if (strncmp(name, "trimtab/", 8) == 0) {
@@ -65,6 +72,9 @@ static void check_include(const char *path, int line, const char *name)
             complain(path, line, name);
         }
         return;
+    }
+    if (strncmp(name, "../../", 6) == 0 && !is_fault(path, name)) {
+        complain(path, line, name);
     }
     /* A path out of the folder reaches into another module's private headers. */
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
@@ -130,10 +140,13 @@ static void a_violation_is_seen(void **state)
     check_include("example.c", 1, "trimtab/orchestrator.h");
     check_include("example.c", 2, "hdf5.h");
     check_include("example.c", 3, "training/internal.h");
-    assert_int_equal(violations - before, 3);
+    check_include("kernels/example.c", 3, "../../orchestrator/fault.h");
+    check_include("/training/drill/example.c", 3, "../../orchestrator/internal.h");
+    assert_int_equal(violations - before, 5);
+    check_include("/training/drill/example.c", 4, "../../orchestrator/fault.h");
     check_include("example.c", 4, "trimtab/kernels.h");
     check_include("example.c", 5, "stdio.h");
-    assert_int_equal(violations - before, 3);
+    assert_int_equal(violations - before, 5);
     violations = before;
 }
 

@@ -65,8 +65,9 @@ static void test_help(void **state)
 {
     (void)state;
     static const char *const commands[] = {
-        "run",         "generate",         "inspect", "verify", "diff", "config explain",
-        "config list", "config reference", "help",    "config",
+        "run",    "drill",          "generate",    "inspect",          "verify",
+        "diff",   "config explain", "config list", "config reference", "help",
+        "config",
     };
     outcome all = expect_success("--help");
     outcome again = expect_success("help");
@@ -280,6 +281,7 @@ static void test_completion(void **state)
         {"trimtab run a.yaml --resume au", "auto"},
         {"trimtab run tin", "tiny.yaml"},
         {"trimtab help ver", "verify"},
+        {"trimtab drill kill nan", "nan-tensor"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char command[1024];

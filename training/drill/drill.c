@@ -174,8 +174,8 @@ static tt_status run_chosen(tt_drill *drill, const bool chosen[SCENARIOS], size_
         }
     }
     if (!status && lost_count > 0) {
-        status = tt_fail(TT_EGATE, "%zu of %zu scenarios lost something: %s", lost_count, count,
-                         lost_names);
+        status = tt_fail(TT_EGATE, "%zu of %zu scenario%s lost something: %s", lost_count, count,
+                         count == 1 ? "" : "s", lost_names);
     }
     return status;
 }
