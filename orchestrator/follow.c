@@ -138,15 +138,12 @@ static void note_turn(tt_orchestrator *o, const tt_decision *decision)
     }
 }
 
-/* True if the breaker's state changes. */
+/* In the order in which they were decided, whatever their steps: a conviction comes after the
+ * probes that had closed the breaker in a future that was taken back, also once the run has come
+ * there again. */
 static bool take_event(tt_breaker *breakers, const tt_decision *decision)
 {
-    tt_breaker *breaker = &breakers[decision->optimization];
-    if (decision->event == TT_BREAKER_CONVICT && breaker->state == TT_BREAKER_OPEN) {
-        /* The run went back to before a probe that had closed it: that it was closed was wrong. */
-        breaker->state = TT_BREAKER_HALF_OPEN;
-    }
-    return tt_breaker_take(breaker, decision->event, decision->step);
+    return tt_breaker_take(&breakers[decision->optimization], decision->event, decision->step);
 }
 
 static void take_in(tt_orchestrator *o, const tt_decision *decision)
@@ -195,7 +192,7 @@ static void fold(tt_orchestrator *o)
     o->trials_stopped = false;
     for (size_t i = 0; i < o->history.count; i++) {
         const tt_decision *decision = &o->history.decisions[i];
-        if (decision->applied && !decision->is_void) {
+        if (decision->applied) {
             take_in(o, decision);
         }
     }
@@ -211,8 +208,7 @@ static uint32_t off_at(const tt_orchestrator *o, int64_t step)
     }
     for (size_t i = 0; i < o->history.count; i++) {
         const tt_decision *decision = &o->history.decisions[i];
-        if (decision->kind == TT_DECISION_BREAKER && decision->applied && !decision->is_void &&
-            decision->step <= step) {
+        if (decision->kind == TT_DECISION_BREAKER && decision->applied && decision->step <= step) {
             (void)take_event(breakers, decision);
         }
     }
@@ -296,7 +292,7 @@ static tt_status catch_up(tt_orchestrator *o, int64_t step, bool *moved)
     tt_status status = TT_OK;
     for (size_t i = 0; !status && i < o->history.count; i++) {
         tt_decision *decision = &o->history.decisions[i];
-        if (!decision->applied && !decision->is_void && decision->step <= step) {
+        if (!decision->applied && decision->step <= step) {
             if (moves_values(decision)) {
                 status = move_values(o, decision, true);
                 *moved = true;

@@ -21,9 +21,6 @@ void tt_history_clear(tt_history *history)
 
 static void note_steps(tt_history *history, const tt_decision *decision)
 {
-    if (decision->is_void && !decision->applied) {
-        return;
-    }
     if (decision->applied && decision->step > history->latest) {
         history->latest = decision->step;
     }
@@ -60,20 +57,6 @@ static tt_status make_room(tt_history *history)
     return TT_OK;
 }
 
-/* Without this a breaker would be closed again by probes of a future that does not come, and the
- * same harm be found at the same step for ever. */
-static void cut_off(tt_history *history, const tt_decision *conviction)
-{
-    for (size_t i = 0; i + 1 < history->count; i++) {
-        tt_decision *earlier = &history->decisions[i];
-        if (earlier->kind == TT_DECISION_BREAKER &&
-            earlier->optimization == conviction->optimization && earlier->step > conviction->step) {
-            earlier->is_void = true;
-        }
-    }
-    tt_history_update(history);
-}
-
 tt_status tt_history_add(tt_history *history, const tt_decision *decision)
 {
     if (decision->sequence && decision->sequence <= history->last_sequence) {
@@ -90,9 +73,6 @@ tt_status tt_history_add(tt_history *history, const tt_decision *decision)
     }
     history->last_sequence = added->sequence;
     note_steps(history, added);
-    if (added->kind == TT_DECISION_BREAKER && added->event == TT_BREAKER_CONVICT) {
-        cut_off(history, added);
-    }
     return TT_OK;
 }
 
@@ -105,20 +85,6 @@ const tt_decision *tt_history_switch_at(const tt_history *history, int64_t step)
         }
     }
     return NULL;
-}
-
-bool tt_history_knows_event(const tt_history *history, int optimization, tt_breaker_event event,
-                            int64_t step)
-{
-    for (size_t i = history->count; i-- > 0;) {
-        const tt_decision *decision = &history->decisions[i];
-        if (decision->kind == TT_DECISION_BREAKER && !decision->is_void &&
-            decision->optimization == optimization && decision->event == event &&
-            decision->step == step) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* ---- names ---- */

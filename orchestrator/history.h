@@ -45,7 +45,6 @@ typedef struct tt_decision {
     double step_seconds;      /* of COMMIT: of a live step before it */
     double run_seconds;       /* of COMMIT: in live steps before it */
     bool applied;             /* the configuration in force has it */
-    bool is_void;             /* of a future that a conviction has cut off */
 } tt_decision;
 
 typedef struct tt_history {
@@ -60,16 +59,12 @@ typedef struct tt_history {
 void tt_history_init(tt_history *history);
 void tt_history_clear(tt_history *history);
 /* Copies it in; numbers it if its sequence is 0. One whose number is not above the last is known
- * already and left out. A conviction makes void what is known of that breaker's later steps: the
- * run takes another way from there. */
+ * already and left out. */
 tt_status tt_history_add(tt_history *history, const tt_decision *decision);
 /* After `applied` was changed anywhere. */
 void tt_history_update(tt_history *history);
 /* The SWITCH that holds at `step`: the last one made; NULL if there is none. */
 const tt_decision *tt_history_switch_at(const tt_history *history, int64_t step);
-/* Whether this event of this breaker is known to happen at `step`. */
-bool tt_history_knows_event(const tt_history *history, int optimization, tt_breaker_event event,
-                            int64_t step);
 /* To and from a journal record. The name of the optimization stands for its index (NULL for -1).
  * `read` returns false for a record that is no decision, or of an optimization that is not there;
  * its sequence is set all the same if it has one. */
