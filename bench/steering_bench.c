@@ -277,10 +277,25 @@ typedef struct job {
     bool with_parts;
 } job;
 
+static void choose_level(watch *w)
+{
+    w->adamw = bench_adamw__blocked_v1;
+    w->stats = bench_stats__blocked_v1;
+#if defined(__x86_64__)
+    if (tt_isa_available(TT_ISA_X86_64_V3)) {
+        w->adamw = bench_adamw__blocked_v3;
+        w->stats = bench_stats__blocked_v3;
+    }
+    if (tt_isa_available(TT_ISA_X86_64_V4)) {
+        w->adamw = bench_adamw__blocked_v4;
+        w->stats = bench_stats__blocked_v4;
+    }
+#endif
+}
+
 static tt_status run_job(void *user, void *result)
 {
     const job *j = user;
-    bool v4 = tt_isa_available(TT_ISA_X86_64_V4), v3 = tt_isa_available(TT_ISA_X86_64_V3);
     watch w = {.out = result, .with_parts = j->with_parts, .saved_per_step = 1};
     tt_training_observer observer = {
         .size = sizeof observer, .user = &w, .on_step = on_step, .on_finish = on_finish};
@@ -291,8 +306,7 @@ static tt_status run_job(void *user, void *result)
                    .threads = j->options->threads,
                    .observer = &observer,
                    .training = &w.training};
-    w.adamw = v4 ? bench_adamw__blocked_v4 : v3 ? bench_adamw__blocked_v3 : bench_adamw__blocked_v1;
-    w.stats = v4 ? bench_stats__blocked_v4 : v3 ? bench_stats__blocked_v3 : bench_stats__blocked_v1;
+    choose_level(&w);
     w.partials = malloc(BENCH_PARTIALS_BYTES);
     if (!w.partials) {
         return tt_fail(TT_ENOMEM, "no memory");
