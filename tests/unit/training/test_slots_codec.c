@@ -93,7 +93,8 @@ static void tensors_settle_and_learn(void **state)
     }
     print_message("parameters are %.2f %% apart after 70 steps; update error at most %.2f %%\n",
                   100 * sqrt(apart / norm), 100 * worst_update);
-    assert_true(apart > 0 && sqrt(apart / norm) < 0.03);
+    /* Without dithered roots it would be 2 %. */
+    assert_true(apart > 0 && sqrt(apart / norm) < 0.012);
     slots_close(&plain);
     slots_close(&packed);
 }
@@ -139,21 +140,24 @@ static void in_place_and_apart_are_the_same(void **state)
     slots_close(&place);
 }
 
-static void a_copy_goes_on_like_the_original(void **state)
+/* After `steps` (an even number) under the limit `update_max`; it is the usual one from then on. */
+static void check_copy(int64_t steps, int64_t block, double update_max)
 {
-    (void)state;
     slot_bench a;
     slots_open(&a, slot_dims, 16);
     a.policy.codec = TT_CODEC_INT8;
-    for (int64_t step = 0; step < 12; step++) {
+    a.policy.block = block;
+    a.policy.update_max = update_max;
+    for (int64_t step = 0; step < steps; step++) {
         slots_step(&a, step, (int)step % 2, 1 - (int)step % 2);
     }
+    a.policy.update_max = 0.05;
     const int scratch = SLOT_COUNT;
     assert_ok(tt_slot_copy(&a.memory, 0, scratch));
     assert_same_slots(&a, 0, &a, scratch);
-    slots_gradients(&a, 12, 0);
-    slots_update(&a, 12, scratch, scratch);
-    slots_update(&a, 12, 0, 1);
+    slots_gradients(&a, steps, 0);
+    slots_update(&a, steps, scratch, scratch);
+    slots_update(&a, steps, 0, 1);
     assert_same_slots(&a, 1, &a, scratch);
     /* Released, it is zero and f32, and can be used again. */
     assert_ok(tt_slot_release(&a.memory, scratch));
@@ -167,7 +171,47 @@ static void a_copy_goes_on_like_the_original(void **state)
     slots_close(&a);
 }
 
+static void a_copy_goes_on_like_the_original(void **state)
+{
+    (void)state;
+    check_copy(12, 64, 0.05);
+    check_copy(12, 256, 0.05);
+    /* Step 6 is none at which a spared tensor is tried. */
+    check_copy(6, 64, 0.008);
+}
+
 /* ---- what is spared ---- */
+
+/* Between 40 % and 80 % of what is allowed: not encoded, but not given up either. */
+static void what_is_encoded_stays_so_longer(void **state)
+{
+    (void)state;
+    slot_bench b;
+    slots_open(&b, slot_dims, 16);
+    for (int64_t step = 0; step < 20; step++) {
+        slots_step(&b, step, (int)step % 2, 1 - (int)step % 2);
+    }
+    const int scratch = SLOT_COUNT;
+    b.policy.codec = TT_CODEC_INT8;
+    b.policy.reconstruction_max = 1;
+    slots_gradients(&b, 20, 0);
+    b.policy.update_max = 1;
+    tt_moments_result measured = slots_update(&b, 20, 0, scratch);
+    assert_int_equal(count_codec(&b, scratch, TT_CODEC_INT8), count_large(&b));
+    /* The worst tensor is at 60 % of this. */
+    b.policy.update_max = measured.update / 0.6;
+    slots_update(&b, 20, 0, 1);
+    assert_true(count_codec(&b, 1, TT_CODEC_BF16) > 0);
+    /* From the encoded state the next step keeps all of them, from the other one it does not. */
+    slots_gradients(&b, 21, 0);
+    measured = slots_update(&b, 21, scratch, scratch);
+    assert_true(measured.update < TT_MOMENTS_LEAVE * b.policy.update_max);
+    assert_true(measured.update > TT_MOMENTS_ENTER * b.policy.update_max);
+    assert_int_equal(count_codec(&b, scratch, TT_CODEC_INT8), count_large(&b));
+    slots_update(&b, 21, 1, 1);
+    assert_true(count_codec(&b, 1, TT_CODEC_BF16) > 0);
+    slots_close(&b);
+}
 
 /* All gradients of one tensor alike (the update of which any codec keeps), or, where `hard`, one
  * element in a block a thousand times the others: linear codes of m then lose the others. */
@@ -303,6 +347,7 @@ int main(void)
         cmocka_unit_test(tensors_settle_and_learn),
         cmocka_unit_test(in_place_and_apart_are_the_same),
         cmocka_unit_test(a_copy_goes_on_like_the_original),
+        cmocka_unit_test(what_is_encoded_stays_so_longer),
         cmocka_unit_test(a_hard_tensor_is_spared_until_it_is_not),
         cmocka_unit_test(what_no_codec_can_hold_stays_f32),
         cmocka_unit_test(a_nan_in_codes_is_named),

@@ -87,6 +87,21 @@ static void slots_take_what_their_codecs_take(void **state)
     slots_close(&b);
 }
 
+static void exceptions_count(void **state)
+{
+    (void)state;
+    slot_bench b;
+    int64_t step = 0;
+    slots_open(&b, dims, 8);
+    b.policy.update_max = 0.01; /* what int8 loses is above four tenths of this */
+    run(&b, TT_CODEC_INT8, 64, &step, 4);
+    const tt_slot_layout *layout = &b.memory.layouts[0];
+    int64_t with = tt_slot_resident_bytes(&dims, TT_CODEC_INT8, 64, layout);
+    assert_true((double)with > 1.2 * (double)said(&b));
+    within_3_percent("2 slots, spared tensors", resident_slots(&b), 2 * with);
+    slots_close(&b);
+}
+
 static void the_scratch_slot_takes_nothing_until_it_is_used(void **state)
 {
     (void)state;
@@ -114,6 +129,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_take_what_their_codecs_take),
+        cmocka_unit_test(exceptions_count),
         cmocka_unit_test(the_scratch_slot_takes_nothing_until_it_is_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
