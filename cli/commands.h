@@ -13,6 +13,7 @@ int cmd_drill(const cli_arguments *arguments);
 int cmd_config_explain(const cli_arguments *arguments);
 int cmd_config_list(const cli_arguments *arguments);
 int cmd_config_reference(const cli_arguments *arguments);
+int cmd_gate_calibrate(const cli_arguments *arguments);
 int cmd_gate_list(const cli_arguments *arguments);
 int cmd_help(const cli_arguments *arguments);
 

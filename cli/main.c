@@ -107,10 +107,21 @@ static int run_command(int argc, char **argv)
     return code;
 }
 
+/* Commands that have threads to calm. */
+static bool computes(const char *word)
+{
+    static const char *const words[] = {"run", "generate", "drill", "gate", "bisect"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(words[i], word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 1 && (strcmp(argv[1], "run") == 0 || strcmp(argv[1], "generate") == 0 ||
-                     strcmp(argv[1], "drill") == 0)) {
+    if (argc > 1 && computes(argv[1])) {
         cli_calm_waiting_threads(argv);
     }
     if (!open_standard_streams()) {

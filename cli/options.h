@@ -16,6 +16,8 @@ typedef enum cli_option_id {
     CLI_DRY_RUN,
     CLI_CONFIG,
     CLI_STEPS,
+    CLI_ROUNDS,
+    CLI_SECONDS,
     CLI_KEEP,
     CLI_LIST,
     CLI_PROMPT,

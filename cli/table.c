@@ -26,8 +26,10 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_CONFIG] = {"config", "CONFIG",
                     "the configuration to harm (default: a small built-in model)", CLI_KIND_FILE,
                     'c'},
-    [CLI_STEPS] = {"steps", "N", "steps of each run (default: what its scenario needs, 64 or 160)",
-                   CLI_KIND_NONE, 0},
+    [CLI_STEPS] = {"steps", "N", "steps of each run (default: what it takes)", CLI_KIND_NONE, 0},
+    [CLI_ROUNDS] = {"rounds", "N", "how often each fault is made (default: 50)", CLI_KIND_NONE, 0},
+    [CLI_SECONDS] = {"seconds", "S", "report what is known after about S seconds", CLI_KIND_NONE,
+                     0},
     [CLI_KEEP] = {"keep", "DIR", "run in DIR, which must be new or empty, and leave it there",
                   CLI_KIND_FOLDER, 0},
     [CLI_LIST] = {"list", NULL, "list the scenarios", CLI_KIND_NONE, 'l'},
@@ -115,6 +117,14 @@ static const char *const gate_list_examples[] = {
     NULL,
 };
 
+static const char *const calibrate_examples[] = {
+    "trimtab gate calibrate a.yaml --data books/",
+    "what the gates would see, and how often they trip for nothing, in this run",
+    "trimtab gate calibrate a.yaml --resume runs/a -s gates.spike.max=6",
+    "the same from its newest checkpoint, with another limit",
+    NULL,
+};
+
 #define COMMON CLI_BIT(CLI_HELP)
 
 const cli_command cli_commands[] = {
@@ -191,6 +201,17 @@ const cli_command cli_commands[] = {
      "Shows, for every gate, what it watches, when it is armed, on what it trips, the limit that "
      "CONFIG sets (the default without one), and the parameters that set it.",
      gate_list_examples, cmd_gate_list},
+    {"gate calibrate", "CONFIG", 1, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RESUME) | CLI_BIT(CLI_STEPS) |
+         CLI_BIT(CLI_ROUNDS) | CLI_BIT(CLI_SECONDS) | CLI_BIT(CLI_JSON) | COMMON,
+     "measure what the gates see in your own run",
+     "Trains as CONFIG says, in a scratch folder (below TMPDIR), until the gates are armed: 256 "
+     "steps or more. Then faults of graded size are made in forks of the run, each on many "
+     "batches, and the gates are asked: what share do they see, with a 95 % interval, and how "
+     "often do they trip on steps without a fault?\n\n"
+     "With --resume it begins at a checkpoint (a file, or the folder of a run), which stays as it "
+     "is. Nothing is kept of any of it.",
+     calibrate_examples, cmd_gate_calibrate},
     {"help", "[COMMAND]", 0, 2, CLI_KIND_WORD, CLI_BIT(CLI_MAN) | CLI_BIT(CLI_COMPLETION) | COMMON,
      "show help for a command", "", NULL, cmd_help},
 };

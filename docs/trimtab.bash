@@ -44,7 +44,7 @@ _trimtab()
     fi
     if [[ $command == gate ]]; then
         if ((COMP_CWORD == 2)); then
-            _trimtab_words "list"
+            _trimtab_words "list calibrate"
             return
         fi
         command="gate ${COMP_WORDS[2]}"
@@ -73,6 +73,12 @@ _trimtab()
         return
         ;;
     --steps)
+        return
+        ;;
+    --rounds)
+        return
+        ;;
+    --seconds)
         return
         ;;
     --keep)
@@ -134,6 +140,10 @@ _trimtab()
         ;;
     "gate list")
         options="--set --json --help"
+        [[ $current != -* ]] && _trimtab_files
+        ;;
+    "gate calibrate")
+        options="--data --set --resume --steps --rounds --seconds --json --help"
         [[ $current != -* ]] && _trimtab_files
         ;;
     "help")

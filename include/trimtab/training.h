@@ -5,6 +5,7 @@
  *   3. running
  *   4. generating text from a checkpoint
  *   5. drills: faults on purpose
+ *   6. calibrating the gates
  */
 #ifndef TRIMTAB_TRAINING_H
 #define TRIMTAB_TRAINING_H
@@ -12,6 +13,7 @@
 #include "base.h"
 #include "config.h"
 #include "orchestrator.h"
+#include "statistics.h"
 #include "store.h"
 
 #ifdef __cplusplus
@@ -180,6 +182,71 @@ TT_API void tt_drill_options_init(tt_drill_options *options);
  * TT_EGATE: something was lost (the message says in which scenarios). TT_EUSAGE: no such
  * scenario. */
 TT_API tt_status tt_drill_run(const tt_drill_options *options);
+
+/* ---- 6. calibrating the gates ------------------------------------------------------------- */
+
+enum { TT_CALIBRATION_GATES = 16 };
+
+/* A fault of one size: made `trials` times, each on another batch, in a fork of the run. */
+typedef struct tt_calibration_row {
+    const char *fault; /* "loss", "gradient up", ... rows of one fault follow each other */
+    const char *what;  /* how it is made: "act.ln_f scaled, in one batch" */
+    char size[48];     /* "x1.4", "5 %", "NaN in a gradient" */
+    double magnitude;  /* the same as a number */
+    double observed;   /* what it made of loss or norm, as a multiple (median); NaN: of neither */
+    int64_t trials;
+    int64_t seen;                          /* in how many of them some gate tripped */
+    int64_t seen_by[TT_CALIBRATION_GATES]; /* the same by gate, numbered as in tt_gate_list */
+    tt_interval power;                     /* of seen / trials, 95 % (Clopper-Pearson) */
+    char missed[TT_TENSOR_NAME];           /* where it was not seen, the last such tensor; "" */
+    double steps_until; /* drift: steps from its start until it was seen, on average; else NaN */
+} tt_calibration_row;
+
+typedef struct tt_calibration_gate {
+    const char *name;
+    bool armed;
+    double minimum, maximum;    /* in force at the end */
+    int64_t evaluations, trips; /* on clean steps, live and shadow */
+    tt_interval false_rate;     /* 95 % */
+} tt_calibration_gate;
+
+typedef struct tt_calibration {
+    size_t size;
+    int64_t first_step, live_steps, shadow_steps; /* clean ones */
+    int64_t rounds;                               /* each makes every fault once */
+    int64_t resampled_steps,
+        resampled_trips; /* of series without a rise, for comparison with drift */
+    const tt_calibration_row *rows;
+    size_t row_count;
+    tt_calibration_gate gates[TT_CALIBRATION_GATES]; /* the step gates of tt_gate_list */
+    size_t gate_count;
+    const char *const *findings; /* plain sentences */
+    size_t finding_count;
+    bool complete; /* false: the time was up before all rounds were made */
+    double seconds;
+} tt_calibration;
+
+typedef struct tt_calibrate_options {
+    size_t size;
+    const tt_params *params; /* of tt_training_register */
+    tt_config *config;       /* loaded; is changed: what would cost disk and time is turned off */
+    const char *resume;      /* begin at this checkpoint; NULL: train from the start */
+    int64_t steps;           /* live ones; 0: until every gate that can be is armed, 256 at least */
+    int64_t rounds;          /* trials of each fault; 0: 50 */
+    double seconds;          /* stop after about so many; 0: no limit */
+    const tt_log_sink *log;  /* may be NULL */
+    void *user;
+    /* Both may be NULL. What is being done ("training", "faults"), how far. */
+    void (*on_progress)(void *user, const char *phase, int64_t done, int64_t of);
+    /* Asked at every step; true: TT_EREQUEUE, and no trace is left. */
+    bool (*stop)(void *user);
+} tt_calibrate_options;
+
+TT_API void tt_calibrate_options_init(tt_calibrate_options *options);
+/* Trains in a scratch folder below TMPDIR, which is removed, and measures what the gates see of
+ * faults and how often they trip without one. TT_EGATE: they stopped the clean run. */
+TT_API tt_status tt_calibrate(const tt_calibrate_options *options, tt_calibration **out);
+TT_API void tt_calibration_destroy(tt_calibration *calibration);
 
 #ifdef __cplusplus
 }
