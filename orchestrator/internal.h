@@ -158,6 +158,7 @@ struct tt_orchestrator {
     tt_gate_decision last_trip;
     double tripped_loss, tripped_norm; /* of the attempt that is being looked into */
     int suspect;                       /* without run_step: the next one to leave out */
+    bool row_resumed;                  /* suspects are left out in turn since an earlier process */
     char verdict[256];                 /* of the last search, for messages; "" */
     bool stopping;                     /* the ladder's end */
     bool dirty;                        /* one slot only, and it holds an update that was refused */
@@ -322,7 +323,7 @@ void tt_fork_clear(tt_orchestrator *o);
 /* adaptation.c: proposals, and whether all this pays */
 /* Seconds of a live step, the median of the last 32; 0 before there was one. */
 double tt_step_seconds(const tt_orchestrator *o);
-/* A clock can jump ahead. More than a minute, and a hundred times what steps take, is taken for
+/* A clock can jump ahead. More than a minute, and a thousand times what steps take, is taken for
  * that and counts as a step: it is not to weigh in totals, nor to make orchestration look dear. */
 double tt_believable_seconds(const tt_orchestrator *o, double seconds);
 bool tt_affordable(const tt_orchestrator *o, double seconds);

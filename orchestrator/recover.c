@@ -272,6 +272,7 @@ bool tt_resume_suspicion(tt_orchestrator *o)
     }
     tt_ladder_search_on(&o->ladder, tt_orchestrator_step(o));
     o->next_kind = TT_STEP_SUSPECT;
+    o->row_resumed = true;
     return true;
 }
 
@@ -347,6 +348,12 @@ static tt_status look_into(tt_orchestrator *o, const tt_measurements *measured, 
                                        : decision->action == TT_ACTION_NONE;
     if (!status && unresolved) {
         o->suspect = 0;
+        if (o->row_resumed) {
+            /* What an earlier process went through before is no reason for this one to leave a
+             * batch out sooner: it begins at the first rung. */
+            tt_ladder_search_on(&o->ladder, -1);
+            o->row_resumed = false;
+        }
         decision->action = next_action(o, can_roll_back(o, bound), false);
     }
     return status;

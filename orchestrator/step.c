@@ -260,6 +260,7 @@ static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
     o->totals.published++;
     o->next_kind = TT_STEP_NORMAL;
     o->name_next = false;
+    o->row_resumed = false;
     return TT_OK;
 }
 
