@@ -181,7 +181,6 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
     o->notes = json_object();
     o->events = json_array();
     o->unread = json_array();
-    o->unread = json_array();
     tt_format_utc_now(o->started_at);
     if (options->resume) {
         snprintf(o->resume_path, sizeof o->resume_path, "%s", options->resume->path);
@@ -189,7 +188,7 @@ tt_status tt_orchestrator_create(const tt_orchestrator_options *options, tt_orch
         o->resume_changes = strdup(options->resume->changes.data);
     }
     read_limits(o, options);
-    status = !o->notes || !o->events || !o->unread || !o->unread || (o->resuming && !o->resume_changes)
+    status = !o->notes || !o->events || !o->unread || (o->resuming && !o->resume_changes)
                  ? tt_fail(TT_ENOMEM, "no memory for the orchestrator")
                  : check_limits(o);
     if (!status) {
@@ -227,7 +226,6 @@ void tt_orchestrator_destroy(tt_orchestrator *o)
     tt_text_clear(&o->trace);
     json_decref(o->notes);
     json_decref(o->events);
-    json_decref(o->unread);
     json_decref(o->unread);
     json_decref(o->replayed);
     free(o->resume_changes);
