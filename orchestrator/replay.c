@@ -20,6 +20,7 @@ static tt_status run_step(tt_orchestrator *o, const tt_replay *replay, tt_measur
     tt_status status = o->host.run_step(o->host.user, replay, measured);
     uint64_t end = tt_clock_now(&o->clock);
     *seconds = end > start ? (double)(end - start) * 1e-9 : 0; /* clocks can jump */
+    *seconds = tt_believable_seconds(o, *seconds);
     return status ? tt_fail_in(status, "replaying step %lld", (long long)replay->step) : TT_OK;
 }
 

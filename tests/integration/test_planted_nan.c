@@ -15,6 +15,7 @@ enum { STEPS = 12, MAX_NAMES = 400 };
 static fixture shared;
 static char names[MAX_NAMES][TT_TENSOR_NAME];
 static size_t name_count;
+static const char *yardstick = "clean";
 
 typedef struct plant {
     fixture_run run;
@@ -166,7 +167,7 @@ static void check_planted(const char *name, int64_t step, const char *const *wit
                  decision.tensor);
     }
     fixture_destroy(&p.run);
-    assert_same_tensors(fixture_checkpoint(&shared, "clean", STEPS),
+    assert_same_tensors(fixture_checkpoint(&shared, yardstick, STEPS),
                         fixture_checkpoint(&shared, folder, STEPS));
 }
 
@@ -189,6 +190,21 @@ static void one_slot_goes_back_to_the_checkpoint(void **state)
     for (size_t i = 0; i < name_count; i += 7) {
         check_planted(names[i], 6, one_slot, 1000 + (int)i);
     }
+}
+
+/* By the time of the scan, other layers have the memory in which it was. */
+static void encoded_activations_are_named(void **state)
+{
+    (void)state;
+    static const char *const with[] = {"train.accumulate=2", "compression.activations=int8", NULL};
+    assert_int_equal(fixture_train(&shared, "clean-encoded", NULL, with), TT_OK);
+    yardstick = "clean-encoded";
+    for (size_t i = 0; i < name_count; i++) {
+        if (strncmp(names[i], "act.", 4) == 0) {
+            check_planted(names[i], 1 + (int64_t)i % (STEPS - 1), with, 2000 + (int)i);
+        }
+    }
+    yardstick = "clean";
 }
 
 static void a_lasting_fault_stops_the_run(void **state)
@@ -228,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_tensor_is_named),
         cmocka_unit_test(one_slot_goes_back_to_the_checkpoint),
+        cmocka_unit_test(encoded_activations_are_named),
         cmocka_unit_test(a_lasting_fault_stops_the_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -48,8 +48,9 @@ typedef struct tt_drill_facts {
     char action[16];            /* of the first */
     char verdict[32];           /* of the last search; "transient" if a mere retry cured it; "" */
     char guilty[96];            /* of the last search: "activations" or "a+b" */
-    int64_t trials;
-    int64_t steps; /* reached */
+    int64_t trials;             /* that ended, whatever came of them */
+    double longest_decided;     /* the largest time that a decision rests on, whatever its sign */
+    int64_t steps;              /* reached */
     double held_out_loss, step_seconds, policy_seconds;
     int64_t checkpoint_failures;
     /* Told by the child itself. */

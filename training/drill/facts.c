@@ -60,6 +60,7 @@ static void take_search(tt_drill_facts *facts, const json_t *record)
 
 static void take_decision(tt_drill_facts *facts, const json_t *record)
 {
+    static const char *const times[] = {"gain_seconds", "step_seconds", "run_seconds"};
     const char *kind = text_of(record, "kind");
     if (strcmp(kind, "trip") == 0) {
         take_trip(facts, record);
@@ -71,6 +72,12 @@ static void take_decision(tt_drill_facts *facts, const json_t *record)
         facts->breakers += strcmp(text_of(record, "event"), "convict") == 0;
     } else if (strcmp(kind, "trial") == 0 || strcmp(kind, "commit") == 0) {
         facts->trials++;
+    }
+    if (strcmp(kind, "overhead") == 0) {
+        facts->longest_decided = fmax(facts->longest_decided, number_of(record, "observed"));
+    }
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        facts->longest_decided = fmax(facts->longest_decided, fabs(number_of(record, times[i])));
     }
 }
 
