@@ -9,7 +9,7 @@
 #define tt_adamw_f32__blocked_v1 bench_own_adamw_v1
 #define tt_adamw_f32__blocked_v3 bench_own_adamw_v3
 #define tt_adamw_f32__blocked_v4 bench_own_adamw_v4
-#include "../kernels/blocked/optimizer.c"
+#include "../kernels/blocked/optimizer.c" /* NOLINT(bugprone-suspicious-include): on purpose */
 #include "uncounted.h"
 
 _Static_assert(BENCH_PARTIALS_BYTES >= TT_SUM_ROUND * sizeof(tt_partial), "room for partial sums");

@@ -56,11 +56,11 @@ typedef struct watch {
 static int64_t resident_bytes(void)
 {
     char line[256];
-    long long kib = -1;
+    long long kib = 0;
     FILE *file = fopen("/proc/self/smaps_rollup", "r");
     assert_non_null(file);
-    while (kib < 0 && fgets(line, sizeof line, file)) {
-        (void)sscanf(line, "Rss: %lld kB", &kib);
+    while (kib == 0 && fgets(line, sizeof line, file)) {
+        kib = strncmp(line, "Rss:", 4) == 0 ? strtoll(line + 4, NULL, 10) : 0;
     }
     fclose(file);
     assert_true(kib > 0);
