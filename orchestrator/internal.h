@@ -149,7 +149,7 @@ struct tt_orchestrator {
     /* The step in flight. */
     bool in_step;
     tt_step_plan plan;
-    tt_slot taken; /* what the slot to be written meant before */
+    bool taken_valid; /* the slot to be written meant something before */
     uint64_t begin_ns, policy_ns;
     double waited_seconds;  /* for a checkpoint, since begin_ns */
     uint64_t carried_ns;    /* policy time after the last record was made: the next one's */

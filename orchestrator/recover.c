@@ -394,7 +394,7 @@ tt_status tt_recover(tt_orchestrator *o, const tt_measurements *measured,
     o->totals.trips++;
     tt_status status = tt_steer_tripped(o);
     if (!measured->updated) {
-        tt_slots_give_back(&o->slots, o->plan.write_slot, &o->taken);
+        tt_slots_give_back(&o->slots, o->plan.write_slot, o->taken_valid);
     }
     name_tensor(o, measured, decision);
     int64_t bound = rollback_bound(o);

@@ -29,6 +29,7 @@ int tt_slots_choose(const tt_slots *slots)
     return chosen;
 }
 
+/* The meaning stays where it is, for tt_slots_give_back. */
 void tt_slots_take(tt_slots *slots, int index)
 {
     if (slots->count > 1) {
@@ -36,22 +37,36 @@ void tt_slots_take(tt_slots *slots, int index)
     }
 }
 
-void tt_slots_give_back(tt_slots *slots, int index, const tt_slot *meaning)
+void tt_slots_give_back(tt_slots *slots, int index, bool was_valid)
 {
     if (slots->count > 1) {
-        bool pinned = slots->slot[index].pinned;
-        slots->slot[index] = *meaning;
-        slots->slot[index].pinned = pinned;
+        slots->slot[index].valid = was_valid;
     }
+}
+
+tt_slot *tt_slots_derive(tt_slots *slots, int to, int from)
+{
+    if (to != from) {
+        bool pinned = slots->slot[to].pinned;
+        slots->slot[to] = slots->slot[from];
+        slots->slot[to].pinned = pinned;
+        slots->slot[to].valid = false;
+    }
+    return &slots->slot[to];
+}
+
+void tt_slots_show(tt_slots *slots, int index)
+{
+    slots->slot[index].valid = true;
+    slots->published = index;
 }
 
 void tt_slots_publish(tt_slots *slots, int index, const tt_slot *meaning)
 {
     bool pinned = slots->slot[index].pinned;
     slots->slot[index] = *meaning;
-    slots->slot[index].valid = true;
     slots->slot[index].pinned = pinned;
-    slots->published = index;
+    tt_slots_show(slots, index);
 }
 
 int tt_slots_older(const tt_slots *slots)

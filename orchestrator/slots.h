@@ -26,7 +26,12 @@ void tt_slots_init(tt_slots *slots, int count);
 int tt_slots_choose(const tt_slots *slots);
 void tt_slots_take(tt_slots *slots, int index);
 /* The taken slot was not written after all: it means again what it meant. */
-void tt_slots_give_back(tt_slots *slots, int index, const tt_slot *meaning);
+void tt_slots_give_back(tt_slots *slots, int index, bool was_valid);
+/* The meaning of slot `from`, as a start, for what was written into `to` (which may be the same);
+ * to be brought up to date in place and then shown by tt_slots_show. Nothing else is copied in a
+ * step: the memory of the gates is some kilobytes. */
+tt_slot *tt_slots_derive(tt_slots *slots, int to, int from);
+void tt_slots_show(tt_slots *slots, int index);
 /* Gives the written slot its meaning and publishes it: an index changes, nothing is copied. */
 void tt_slots_publish(tt_slots *slots, int index, const tt_slot *meaning);
 /* The youngest valid slot that is older than the published one, or -1. */

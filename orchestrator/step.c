@@ -154,7 +154,7 @@ tt_status tt_step_begin(tt_orchestrator *o, tt_step_plan *plan)
     if (o->next_kind == TT_STEP_SKIPPING) {
         position += o->batch_sequences;
     }
-    o->taken = o->slots.slot[write_slot];
+    o->taken_valid = o->slots.slot[write_slot].valid;
     tt_slots_take(&o->slots, write_slot);
     o->plan = (tt_step_plan){
         .step = slot->step,
@@ -251,11 +251,11 @@ static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
         tt_log(o->log, TT_LOG_INFO, "step %lld: passes when run again; the fault was transient",
                (long long)o->plan.step);
     }
-    tt_slot meaning = o->slots.slot[o->plan.read_slot];
-    meaning.step = o->plan.step + 1;
-    meaning.position = o->plan.position + o->batch_sequences;
-    tt_gates_accept(&meaning.gates, &o->targets, measured);
-    tt_slots_publish(&o->slots, o->plan.write_slot, &meaning);
+    tt_slot *slot = tt_slots_derive(&o->slots, o->plan.write_slot, o->plan.read_slot);
+    slot->step = o->plan.step + 1;
+    slot->position = o->plan.position + o->batch_sequences;
+    tt_gates_accept(&slot->gates, &o->targets, measured);
+    tt_slots_show(&o->slots, o->plan.write_slot);
     tt_ladder_pass(&o->ladder, o->plan.step);
     o->totals.published++;
     o->next_kind = TT_STEP_NORMAL;
@@ -357,7 +357,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
         record->decision = decision;
         status = tt_recover(o, measured, &record->decision);
     } else if (!measured->updated) {
-        tt_slots_give_back(&o->slots, o->plan.write_slot, &o->taken);
+        tt_slots_give_back(&o->slots, o->plan.write_slot, o->taken_valid);
         status = tt_fail(TT_EINVAL, "all gates pass at step %lld but the job did not update",
                          (long long)o->plan.step);
     } else {

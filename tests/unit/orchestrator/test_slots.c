@@ -90,7 +90,7 @@ static void walk(uint64_t seed, int count)
                 continue;
             }
             meaning = slots.slot[m.published];
-            const tt_slot before = slots.slot[chosen];
+            const bool was_valid = slots.slot[chosen].valid;
             const int64_t bytes = m.bytes[chosen];
             tt_slots_take(&slots, chosen);
             if (count > 1) {
@@ -99,9 +99,17 @@ static void walk(uint64_t seed, int count)
             }
             uint32_t fate = draw(seed, &counter) % 10;
             if (fate == 0) { /* not written after all */
-                tt_slots_give_back(&slots, chosen, &before);
+                tt_slots_give_back(&slots, chosen, was_valid);
                 m.bytes[chosen] = bytes;
-            } else if (fate > 2) {
+            } else if (fate > 5) { /* as a step does it */
+                tt_slot *next = tt_slots_derive(&slots, chosen, m.published);
+                next->step++;
+                next->position = 10 * next->step;
+                next->gates.accepted = next->step;
+                m.bytes[chosen] = next->step;
+                tt_slots_show(&slots, chosen);
+                m.published = chosen;
+            } else if (fate > 2) { /* as a checkpoint is loaded */
                 meaning.step++;
                 meaning.position = 10 * meaning.step;
                 meaning.gates.accepted = meaning.step;
