@@ -296,18 +296,15 @@ static tt_gate_decision judge_targets(const tt_gate_state *state, const tt_gate_
     return decision;
 }
 
-/* True, but in a test of what happens without. */
-static bool is_in_use(tt_gate gate, const tt_measurements *measured)
-{
-    const bool of_target = gates[gate].kind == TARGET_MAX;
-    const tt_metric metric = gates[gate].metric;
-    return (TT_PROTECTED(RECONSTRUCTION) || !of_target) &&
-           (TT_PROTECTED(LOSS) || of_target || metric != TT_METRIC_LOSS) &&
-           (TT_PROTECTED(GRADIENT_NORM) || of_target || metric != TT_METRIC_GRADIENT_NORM) &&
-           (TT_PROTECTED(FINITE) ||
-            (!of_target && metric != TT_METRIC_GRADIENT_NONFINITE &&
-             metric != TT_METRIC_UPDATE_NONFINITE && isfinite(measured->values[metric])));
-}
+/* True, but in a test of what happens without: then a gate can be left out. (A macro, so that
+ * nothing is left of it where nothing can.) */
+#define OF_TARGET   (gates[gate].kind == TARGET_MAX)
+#define OF(metric_) (!OF_TARGET && gates[gate].metric == TT_METRIC_##metric_)
+#define IS_IN_USE                                                                                  \
+    ((TT_PROTECTED(RECONSTRUCTION) || !OF_TARGET) && (TT_PROTECTED(LOSS) || !OF(LOSS)) &&          \
+     (TT_PROTECTED(GRADIENT_NORM) || !OF(GRADIENT_NORM)) &&                                        \
+     (TT_PROTECTED(FINITE) || (!OF_TARGET && !OF(GRADIENT_NONFINITE) && !OF(UPDATE_NONFINITE) &&   \
+                               isfinite(measured->values[gates[gate].metric]))))
 
 /* Whether there is anything to look at. What is not armed but was reported is looked at too. */
 static bool applies(const tt_gate_state *state, const tt_gate_targets *targets, tt_gate gate,
@@ -327,7 +324,7 @@ tt_gate_decision tt_gate_judge(const tt_gate_limits *limits, const tt_gate_state
     double minimum;
     double maximum;
     const char *reason;
-    if (!is_in_use(gate, measured) || !applies(state, targets, gate, phase, measured)) {
+    if (!IS_IN_USE || !applies(state, targets, gate, phase, measured)) {
         return pass();
     }
     tt_gate_interval(limits, state, gate, &minimum, &maximum, &reason);

@@ -167,8 +167,11 @@ static size_t count_tensors(const tt_store *store)
 static tt_status compare_stores(const tt_store *left, const tt_store *right)
 {
     char *one = malloc(2 * (size_t)COMPARE_BYTES);
-    tt_status status = one ? TT_OK : tt_fail(TT_ENOMEM, "no memory to compare two checkpoints");
-    if (!status && count_tensors(left) != count_tensors(right)) {
+    if (!one) {
+        return tt_fail(TT_ENOMEM, "no memory to compare two checkpoints");
+    }
+    tt_status status = TT_OK;
+    if (count_tensors(left) != count_tensors(right)) {
         status = tt_fail(TT_EGATE, "other tensors");
     }
     for (size_t i = 0; !status && i < tt_store_entry_count(left); i++) {

@@ -275,15 +275,16 @@ tt_status tt_drill_damaged(tt_drill *drill, tt_drill_verdict *verdict)
     char path[TT_DRILL_PATH];
     tt_drill_job job = short_job(drill, "damaged");
     int64_t every = tt_drill_every(job.steps);
+    int64_t newest = 2 * every;
     job.death = TT_DRILL_DIES_IN_FORWARD;
-    job.death_step = 3 * every - 1;
+    job.death_step = newest + every - 1;
     tt_status status = tt_drill_go(drill, &job, &end);
     if (status) {
         return status;
     }
     expect_killed(&job, &end, verdict);
-    expect_checkpoint(drill, job.folder, 2 * every, verdict);
-    snprintf(name, sizeof name, "checkpoints/step-%010lld.h5", (long long)(2 * every));
+    expect_checkpoint(drill, job.folder, newest, verdict);
+    snprintf(name, sizeof name, "checkpoints/step-%010lld.h5", (long long)newest);
     tt_drill_path(drill, job.folder, name, path);
     if (!verdict->lost && flip_bit(path)) {
         return TT_EIO;
@@ -388,11 +389,12 @@ tt_status tt_drill_slow_disk(tt_drill *drill, tt_drill_verdict *verdict)
 {
     const tt_drill_yardstick *clean;
     tt_drill_job job = short_job(drill, "");
+    int64_t middle = job.steps / 2 + 1;
     char every[48];
     char folder[32];
     double held = INFINITY;
     double limit = 0;
-    snprintf(every, sizeof every, "checkpoint.every_steps=%lld", (long long)job.steps / 2 + 1);
+    snprintf(every, sizeof every, "checkpoint.every_steps=%lld", (long long)middle);
     job.settings[0] = every;
     if (tt_config_int(drill->config, "snapshot.slots") < 3) {
         job.settings[1] = enough_slots;
