@@ -62,6 +62,8 @@ static void conclude(tt_search *search, tt_verdict_of_search verdict)
 {
     search->verdict = verdict;
     search->cured_depth = search->depth;
+    search->guilty = 0;
+    search->disable = 0;
 }
 
 static void blame(tt_search *search, tt_verdict_of_search verdict, uint32_t guilty,
@@ -82,28 +84,48 @@ static uint32_t first_cured_alone(const tt_search *search)
     return bit(search, at);
 }
 
-/* All suspects were off alone. Only now is it known whether one that cures is the only one. */
-static void judge_alone(tt_search *search)
-{
-    uint32_t first = first_cured_alone(search);
-    bool single = search->cured_alone == first;
-    blame(search, single ? TT_SEARCH_SINGLE : TT_SEARCH_EITHER, search->cured_alone, first);
-}
-
 static void enter(tt_search *search, int phase)
 {
     search->phase = phase;
     search->at = 0;
 }
 
+/* No verdict, unless it is the one that was put off. */
+static void end_without(tt_search *search)
+{
+    search->verdict = search->excused ? TT_SEARCH_SINGLE
+                      : search->slow  ? TT_SEARCH_RATE
+                                      : TT_SEARCH_UNRESOLVED;
+}
+
 static void go_deeper(tt_search *search)
 {
     if (search->depth + 1 == search->setup.depth_count) {
-        search->verdict = TT_SEARCH_UNRESOLVED;
+        end_without(search);
         return;
     }
     search->depth++;
     enter(search, UNCHANGED);
+}
+
+/* All suspects were off alone. Only now is it known whether one that cures is the only one. */
+static void judge_alone(tt_search *search)
+{
+    uint32_t cured = search->cured_alone;
+    if (search->excused) {
+        cured &= ~search->setup.disarms; /* known, and no news */
+    } else if (cured == search->setup.disarms) {
+        blame(search, TT_SEARCH_RUNNING, cured, cured);
+        search->excused = true;
+        cured = 0;
+    }
+    search->cured_alone = cured;
+    if (cured == 0) {
+        go_deeper(search);
+        return;
+    }
+    uint32_t first = first_cured_alone(search);
+    blame(search, cured == first ? TT_SEARCH_SINGLE : TT_SEARCH_EITHER, cured, first);
 }
 
 /* To the next suspect, or past the last one to what follows the phase. */
@@ -116,7 +138,7 @@ static void advance(tt_search *search)
         enter(search, ALONE);
         return;
     case ALONE:
-        if (!more && search->cured_alone) {
+        if (!more && (search->cured_alone || search->excused)) {
             judge_alone(search);
         } else if (!more) {
             enter(search, TOGETHER);
@@ -152,7 +174,7 @@ static bool is_open(const tt_search *search)
         return search->depth == 0;
     }
     if (search->phase == RATE) {
-        return reaches_state(search);
+        return reaches_state(search) && !search->slow;
     }
     if (search->at >= search->setup.suspect_count || !is_asked(search, search->at)) {
         return false;
@@ -179,7 +201,7 @@ bool tt_search_next(tt_search *search, tt_search_replay *out)
         /* All that is left costs at least as much. What is known so far proves nothing: the answers
          * that were not had decide between one culprit, several, and none. */
         search->truncated = true;
-        search->verdict = TT_SEARCH_UNRESOLVED;
+        end_without(search);
         return false;
     }
     *out = (tt_search_replay){.depth = search->depth, .rate_scale = 1};
@@ -227,7 +249,8 @@ static void take_cure(tt_search *search)
         conclude(search, TT_SEARCH_BATCH);
         return;
     default: /* RATE */
-        conclude(search, TT_SEARCH_RATE);
+        conclude(search, TT_SEARCH_RUNNING);
+        search->slow = true;
     }
 }
 

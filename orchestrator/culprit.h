@@ -20,6 +20,13 @@
  * same depth only: at the first, one that does not act on state may be called single although, one
  * state earlier, another would have cured as well. It cures all the same.
  *
+ * An optimization without which the gate that tripped looks at nothing (an error of its own) cures
+ * by that alone. If nobody else does, older states are asked first whether they lead there without
+ * a trip, or without someone else; only if not, it was it.
+ *
+ * A tenth of the rate also lessens what a harmed state does with an update. It is the cause only if
+ * older states, from which it is not asked again, have no other to name.
+ *
  * At most TT_CULPRIT_MAX_REPLAYED steps are replayed over all depths; a replay that would go beyond
  * is not asked for, and ends the search without a verdict. For all replays of a depth cost the
  * same, and deeper ones no less, so nothing cheaper is left; and no answer that is missing can be
@@ -61,6 +68,7 @@ typedef struct tt_search_setup {
                                          that tripped, and so on, >= 1, ascending */
     int depth_count;                  /* 0: unresolved at once */
     bool gate_after_update;           /* the gate judges what the step wrote */
+    uint32_t disarms; /* the optimization without which the gate looks at nothing, a bit; 0: none */
 } tt_search_setup;
 
 /* A replay that the search asks for. */
@@ -91,6 +99,9 @@ typedef struct tt_search {
     uint32_t guilty;  /* SINGLE, EITHER, JOINT: the optimizations, a bit each */
     uint32_t disable; /* what is to be taken back: of EITHER one, else all guilty */
     int cured_depth;  /* from which state on the run is clean without them */
+    bool slow;    /* the lower rate cures at cured_depth: what comes of older states goes before */
+    bool excused; /* the one that disarms cures at cured_depth, and nobody else there: what
+                     comes of older states goes before here too */
 } tt_search;
 
 void tt_search_begin(tt_search *search, const tt_search_setup *setup);

@@ -22,6 +22,9 @@ static tt_action next_rung(const tt_ladder *ladder, bool can_rollback, bool can_
         }
         return TT_ACTION_SKIP;
     case TT_ACTION_ROLLBACK:
+        if (ladder->look_closer && can_search) {
+            return TT_ACTION_SEARCH;
+        }
         /* Another copy of the same state may be as bad as the first (it was saved after the harm):
          * go deeper. If steps were replayed since, the state was not to blame. */
         if (ladder->rolled_to == ladder->trip_step && can_rollback &&
@@ -41,10 +44,15 @@ tt_action tt_ladder_trip(tt_ladder *ladder, int64_t step, bool can_rollback, boo
     if (step != ladder->trip_step) {
         ladder->trip_step = step;
         ladder->last = TT_ACTION_NONE;
+        ladder->look_closer = false;
+        ladder->looked_closer = false;
     }
     ladder->last = next_rung(ladder, can_rollback, can_search);
     if (ladder->last == TT_ACTION_ROLLBACK) {
         ladder->fruitless++;
+    }
+    if (ladder->last == TT_ACTION_SEARCH) {
+        ladder->look_closer = false;
     }
     return ladder->last;
 }
@@ -59,6 +67,19 @@ void tt_ladder_search_on(tt_ladder *ladder, int64_t step)
 {
     ladder->trip_step = step;
     ladder->last = TT_ACTION_SEARCH;
+}
+
+bool tt_ladder_look_closer(tt_ladder *ladder)
+{
+    ladder->look_closer = !ladder->looked_closer && ladder->fruitless < TT_LADDER_MAX_FRUITLESS;
+    ladder->looked_closer = true;
+    return ladder->look_closer;
+}
+
+bool tt_ladder_wants_state(const tt_ladder *ladder, int64_t step)
+{
+    return ladder->look_closer && ladder->last == TT_ACTION_ROLLBACK &&
+           step == ladder->trip_step - TT_LADDER_CLOSE && step > ladder->rolled_to;
 }
 
 void tt_ladder_rolled_back(tt_ladder *ladder, int64_t step)

@@ -200,6 +200,16 @@ static tt_status convict(tt_orchestrator *o, const tt_search *search, const tt_s
     return status;
 }
 
+/* Whether there is a state further back than those that the search had: to go back to, and to come
+ * closer to the trip from. (Going back to those that it had would only bring the trip again.) */
+static bool is_out_of_reach(tt_orchestrator *o, const tt_state_place *older)
+{
+    char path[TT_PATH_BYTES];
+    int64_t step;
+    bool there = older->slot >= 0 || tt_checkpoint_at_most(o, older->step, path, &step);
+    return there && tt_ladder_look_closer(&o->ladder);
+}
+
 /* *damaged: the state is, and that at `clean` is not. */
 static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
                         tt_gate_decision *decision, tt_state_place *clean, bool *damaged)
@@ -229,9 +239,11 @@ static tt_status search(tt_orchestrator *o, const tt_measurements *measured,
     case TT_SEARCH_RATE:
         decision->action = TT_ACTION_STOP;
         break;
+    case TT_SEARCH_UNRESOLVED:
+        *damaged = is_out_of_reach(o, clean);
+        return TT_OK;
     case TT_SEARCH_RUNNING:
     case TT_SEARCH_NONDETERMINISM:
-    case TT_SEARCH_UNRESOLVED:
         return TT_OK; /* the ladder goes on */
     }
     tt_ladder_found(&o->ladder, decision->action);

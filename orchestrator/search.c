@@ -72,6 +72,21 @@ static void add_suspects(const tt_orchestrator *o, tt_search_setup *setup)
     }
 }
 
+/* The optimization without which the gate that tripped is not armed. */
+static uint32_t who_disarms(const tt_orchestrator *o, const tt_gate_decision *tripped)
+{
+    for (int i = 0; tripped->target[0] && i < o->targets.count; i++) {
+        const tt_error_target *target = &o->targets.target[i];
+        for (size_t k = 0; k < o->optimization_count; k++) {
+            if (strcmp(target->name, tripped->target) == 0 &&
+                strcmp(target->optimization, o->optimizations[k].name) == 0) {
+                return UINT32_C(1) << k;
+            }
+        }
+    }
+    return 0;
+}
+
 typedef struct run {
     tt_orchestrator *o;
     const states *states;
@@ -309,6 +324,33 @@ static tt_status journal(tt_orchestrator *o, const tt_search *search, const stat
                      "replayed_steps", search->replayed));
 }
 
+/* The rate is the last to be blamed: not while there are older states that could say otherwise. */
+static void put_off_rate(const tt_orchestrator *o, tt_search *search, const states *known)
+{
+    char path[TT_PATH_BYTES];
+    int64_t step;
+    bool older = search->truncated ||
+                 tt_checkpoint_at_most(o, known->step[known->count - 1] - 1, path, &step);
+    if (search->verdict == TT_SEARCH_RATE && older && !o->ladder.looked_closer) {
+        search->verdict = TT_SEARCH_UNRESOLVED;
+    }
+}
+
+/* Where the run is to go on from; of an unresolved search: what was too far back to begin from. */
+static tt_state_place place_of(const tt_orchestrator *o, const tt_search *search,
+                               const states *known)
+{
+    bool unresolved = search->verdict == TT_SEARCH_UNRESOLVED;
+    int depth = unresolved ? search->depth : search->cured_depth;
+    if (known->count == 0) {
+        return (tt_state_place){.slot = -1, .step = o->plan.step};
+    }
+    if (unresolved && !search->truncated) {
+        return (tt_state_place){.slot = -1, .step = known->step[known->count - 1] - 1};
+    }
+    return (tt_state_place){.slot = known->slot[depth], .step = known->step[depth]};
+}
+
 tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
                             const tt_gate_decision *tripped, tt_search *search,
                             tt_state_place *clean)
@@ -317,7 +359,8 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
     add_slots(o, &known);
     add_checkpoints(o, &known);
     tt_search_setup setup = {.depth_count = known.count,
-                             .gate_after_update = tt_gate_is_after_update(&o->targets, tripped)};
+                             .gate_after_update = tt_gate_is_after_update(&o->targets, tripped),
+                             .disarms = who_disarms(o, tripped)};
     for (int i = 0; i < known.count; i++) {
         setup.steps[i] = (int)(o->plan.step - known.step[i] + 1);
     }
@@ -337,6 +380,7 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
         tt_search_report(search, &outcome);
     }
     if (!status) {
+        put_off_rate(o, search, &known);
         status = confirm(&r, search);
     }
     if (o->host.slot_release) {
@@ -346,10 +390,7 @@ tt_status tt_search_culprit(tt_orchestrator *o, const tt_measurements *measured,
         return status;
     }
     describe(o, search);
-    if (known.count) {
-        *clean = (tt_state_place){.slot = known.slot[search->cured_depth],
-                                  .step = known.step[search->cured_depth]};
-    }
+    *clean = place_of(o, search, &known);
     tt_log(o->log, TT_LOG_WARN, "step %lld: %s (%d replays)", (long long)o->plan.step, o->verdict,
            search->replays);
     return journal(o, search, &known);

@@ -267,10 +267,12 @@ static tt_status publish(tt_orchestrator *o, const tt_measurements *measured)
 static tt_status periodic_checkpoint(tt_orchestrator *o)
 {
     int64_t step = tt_orchestrator_step(o);
-    if (o->checkpoint_every <= 0 || step % o->checkpoint_every != 0) {
+    bool wanted = tt_ladder_wants_state(&o->ladder, step);
+    if (!wanted && (o->checkpoint_every <= 0 || step % o->checkpoint_every != 0)) {
         return TT_OK;
     }
-    if (tt_checkpoint_save(o, o->slots.count > 1 && TT_PROTECTED(BACKGROUND))) {
+    /* (What a search is to begin from must be there when it begins.) */
+    if (tt_checkpoint_save(o, !wanted && o->slots.count > 1 && TT_PROTECTED(BACKGROUND))) {
         tt_log(o->log, TT_LOG_WARN,
                "the checkpoint of step %lld was not saved, training goes on: %s", (long long)step,
                tt_error_message());
@@ -338,6 +340,19 @@ static tt_status leave_step(tt_orchestrator *o, const tt_step_record *record,
     return status || !record->published ? status : periodic_checkpoint(o);
 }
 
+/* A step that ended before its update is not to be blamed for what only an update shows. */
+static tt_gate_decision judge(tt_orchestrator *o, const tt_measurements *measured)
+{
+    const tt_gate_state *state = &o->slots.slot[o->plan.read_slot].gates;
+    tt_gate_phase phase = TT_GATES_ALL;
+    if (!measured->updated &&
+        tt_gates_judge(&o->limits, state, &o->targets, TT_GATES_BEFORE_UPDATE, measured, NULL)
+                .verdict == TT_TRIP) {
+        phase = TT_GATES_BEFORE_UPDATE;
+    }
+    return tt_gates_judge(&o->limits, state, &o->targets, phase, measured, &o->gate_counts);
+}
+
 tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_step_record *out)
 {
     if (!o->in_step || measured->size != sizeof *measured) {
@@ -347,9 +362,7 @@ tt_status tt_step_end(tt_orchestrator *o, const tt_measurements *measured, tt_st
     uint64_t start = tt_clock_now(&o->clock);
     o->in_step = false;
     tt_step_record *record = new_record(o, measured);
-    tt_gate_decision decision =
-        tt_gates_judge(&o->limits, &o->slots.slot[o->plan.read_slot].gates, &o->targets,
-                       TT_GATES_ALL, measured, &o->gate_counts);
+    tt_gate_decision decision = judge(o, measured);
     tt_status status;
     double replayed = o->totals.search_seconds;
     record->seconds = tt_believable_seconds(o, seconds_since(o, o->begin_ns));

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-static int first_case = 0, case_count = 20;
+static int first_case = 0, case_count = 60;
 static bool verbose;
 
 typedef struct table {

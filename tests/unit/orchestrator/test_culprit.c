@@ -202,15 +202,72 @@ static void the_rate(void **state)
     first_depth(&search, false);
     nothing_at(&search, 1);
     expect_other(&search, false, 1, true); /* the batch is not asked for again */
+    nothing_at(&search, 2);                /* nor the rate */
     expect_verdict(&search, TT_SEARCH_RATE, 0, 0, 1);
     /* Where the gate judges what the step wrote, the rate may be it at once. */
     tt_search_setup setup = example;
     setup.gate_after_update = true;
+    setup.depth_count = 1;
     tt_search_begin(&search, &setup);
     nothing_at(&search, 0);
     expect_other(&search, true, 0, false);
     expect_other(&search, false, 0, true);
     expect_verdict(&search, TT_SEARCH_RATE, 0, 0, 0);
+    /* A lower rate also lessens what harmed moments do: an older state tells. */
+    tt_search_begin(&search, &example);
+    first_depth(&search, false);
+    nothing_at(&search, 1);
+    expect_other(&search, false, 1, true);
+    expect_off(&search, 0, 2, true);
+    expect_verdict(&search, TT_SEARCH_TRANSIENT, 0, 0, 2);
+}
+
+/* The gate that tripped judges the codec's own error, and looks at nothing once it is off. */
+static void who_disarms_the_gate(void **state)
+{
+    (void)state;
+    tt_search search;
+    tt_search_setup setup = example;
+    setup.disarms = OFF(CODEC);
+    /* The moments of an earlier step made tensors that the codec cannot hold. */
+    tt_search_begin(&search, &setup);
+    expect_off(&search, 0, 0, false);
+    expect_off(&search, OFF(RLVR), 0, false);
+    expect_off(&search, OFF(CODEC), 0, true);
+    expect_off(&search, OFF(TILE), 0, false);
+    expect_off(&search, 0, 1, false);
+    expect_off(&search, OFF(RLVR), 1, false);
+    expect_off(&search, OFF(CODEC), 1, true);
+    expect_off(&search, OFF(MOMENTS), 1, true);
+    expect_off(&search, OFF(TILE), 1, false);
+    expect_verdict(&search, TT_SEARCH_SINGLE, OFF(MOMENTS), OFF(MOMENTS), 1);
+    /* So did damage to a younger state. */
+    tt_search_begin(&search, &setup);
+    expect_off(&search, 0, 0, false);
+    expect_off(&search, OFF(RLVR), 0, false);
+    expect_off(&search, OFF(CODEC), 0, true);
+    expect_off(&search, OFF(TILE), 0, false);
+    expect_off(&search, 0, 1, true);
+    expect_verdict(&search, TT_SEARCH_TRANSIENT, 0, 0, 1);
+    /* Nobody else at all: it is the codec, from the youngest state on. */
+    tt_search_begin(&search, &setup);
+    for (int depth = 0; depth < setup.depth_count; depth++) {
+        expect_off(&search, 0, depth, false);
+        expect_off(&search, OFF(RLVR), depth, false);
+        expect_off(&search, OFF(CODEC), depth, true);
+        if (depth > 0) {
+            expect_off(&search, OFF(MOMENTS), depth, false);
+        }
+        expect_off(&search, OFF(TILE), depth, false);
+    }
+    expect_verdict(&search, TT_SEARCH_SINGLE, OFF(CODEC), OFF(CODEC), 0);
+    /* Someone else cures from the same state: each is of use. */
+    tt_search_begin(&search, &setup);
+    expect_off(&search, 0, 0, false);
+    expect_off(&search, OFF(RLVR), 0, false);
+    expect_off(&search, OFF(CODEC), 0, true);
+    expect_off(&search, OFF(TILE), 0, true);
+    expect_verdict(&search, TT_SEARCH_EITHER, OFF(CODEC) | OFF(TILE), OFF(CODEC), 0);
 }
 
 static void harm_in_the_state(void **state)
@@ -338,6 +395,7 @@ int main(void)
         cmocka_unit_test(three_independently_harmful),
         cmocka_unit_test(the_batch),
         cmocka_unit_test(the_rate),
+        cmocka_unit_test(who_disarms_the_gate),
         cmocka_unit_test(harm_in_the_state),
         cmocka_unit_test(harmed_in_memory),
         cmocka_unit_test(no_answer),

@@ -445,6 +445,45 @@ static void no_adversary_holds_the_run(void **state)
     free(nodes);
 }
 
+/* A search that found nothing near: back further, a state on the way up, and once more. */
+static void looks_closer(void **state)
+{
+    (void)state;
+    tt_ladder ladder;
+    tt_ladder_init(&ladder, 20);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_RETRY);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_SEARCH);
+    assert_true(tt_ladder_look_closer(&ladder));
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, false), TT_ACTION_ROLLBACK);
+    tt_ladder_rolled_back(&ladder, 8);
+    for (int64_t step = 8; step < 20; step++) {
+        tt_ladder_pass(&ladder, step);
+        assert_int_equal(tt_ladder_wants_state(&ladder, step + 1),
+                         step + 1 == 20 - TT_LADDER_CLOSE);
+    }
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_SEARCH);
+    /* In vain again: there is no third time. */
+    assert_false(tt_ladder_look_closer(&ladder));
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, false), TT_ACTION_ROLLBACK);
+    tt_ladder_rolled_back(&ladder, 19);
+    tt_ladder_pass(&ladder, 19);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_SKIP);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_STOP);
+    /* Back so little that a state on the way would be no news: none is asked for. */
+    tt_ladder_init(&ladder, 20);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_RETRY);
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, true), TT_ACTION_SEARCH);
+    assert_true(tt_ladder_look_closer(&ladder));
+    assert_int_equal(tt_ladder_trip(&ladder, 20, true, false), TT_ACTION_ROLLBACK);
+    tt_ladder_rolled_back(&ladder, 20 - TT_LADDER_CLOSE);
+    assert_false(tt_ladder_wants_state(&ladder, 20 - TT_LADDER_CLOSE));
+    /* It passes this time: what trips later is another matter. */
+    tt_ladder_pass(&ladder, 20);
+    assert_int_equal(tt_ladder_trip(&ladder, 21, true, true), TT_ACTION_RETRY);
+    assert_int_equal(tt_ladder_trip(&ladder, 21, true, true), TT_ACTION_SEARCH);
+    assert_true(tt_ladder_look_closer(&ladder));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -457,6 +496,7 @@ int main(void)
         cmocka_unit_test(rollbacks_without_progress_are_few),
         cmocka_unit_test(random_walks),
         cmocka_unit_test(no_adversary_holds_the_run),
+        cmocka_unit_test(looks_closer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
