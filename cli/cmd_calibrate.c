@@ -2,72 +2,23 @@
 #include "checkpoint.h"
 #include "commands.h"
 #include "output.h"
+#include "phases.h"
 #include "settings.h"
-#include "terminal.h"
 
 #include "trimtab/training.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { INTERRUPTED = 130, FAULT_COLUMN = 28, GATE_COLUMN = 18 };
-
-static volatile sig_atomic_t interrupted;
+enum { FAULT_COLUMN = 28, GATE_COLUMN = 18 };
 
 typedef struct job {
     const cli_arguments *arguments;
     cli_settings settings;
     char checkpoint[CLI_PATH_BYTES];
-    bool live; /* a line on standard error is redrawn */
-    uint64_t drawn_ns;
+    cli_phases phases;
 } job;
-
-/* ---- while it goes on ---- */
-
-static void handle(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
-
-static bool stop(void *user)
-{
-    (void)user;
-    return interrupted != 0;
-}
-
-static void clear_line(const job *j)
-{
-    if (j->live) {
-        fputs("\r\x1b[K", stderr);
-    }
-}
-
-static void on_progress(void *user, const char *phase, int64_t done, int64_t of)
-{
-    job *j = user;
-    tt_clock clock = tt_clock_monotonic();
-    uint64_t now = tt_clock_now(&clock);
-    if (!j->live || (done > 0 && now - j->drawn_ns < 100000000)) {
-        return;
-    }
-    j->drawn_ns = now;
-    clear_line(j);
-    fprintf(stderr, "%s %lld/%lld ...", phase, (long long)done, (long long)of);
-    fflush(stderr);
-}
-
-static void on_message(void *user, tt_log_level level, const char *message)
-{
-    const job *j = user;
-    if (level >= TT_LOG_WARN) {
-        clear_line(j);
-        fprintf(stderr, "%s\n", message);
-    }
-}
 
 /* ---- the result, for people ---- */
 
@@ -267,20 +218,19 @@ static tt_status calibrate(job *j)
 {
     tt_calibrate_options options;
     tt_calibration *result = NULL;
-    tt_log_sink log = {.write = on_message, .user = j};
+    tt_log_sink log;
     tt_calibrate_options_init(&options);
     tt_status status = read_options(j, &options);
     if (status) {
         return status;
     }
-    options.log = j->live ? &log : NULL;
-    options.user = j;
-    options.on_progress = on_progress;
-    options.stop = stop;
-    (void)signal(SIGINT, handle);  // NOLINT(cert-err33-c)
-    (void)signal(SIGTERM, handle); // NOLINT(cert-err33-c)
+    cli_phases_begin(&j->phases);
+    options.log = cli_phases_log(&j->phases, &log);
+    options.user = &j->phases;
+    options.on_progress = cli_phases_tell;
+    options.stop = cli_phases_stop;
     status = tt_calibrate(&options, &result);
-    clear_line(j);
+    cli_phases_end(&j->phases);
     if (!status) {
         status = cli_given(j->arguments, CLI_JSON) ? cli_print_json(to_json(result)) : draw(result);
     }
@@ -290,8 +240,8 @@ static tt_status calibrate(job *j)
 
 int cmd_gate_calibrate(const cli_arguments *arguments)
 {
-    job j = {.arguments = arguments, .live = cli_is_live(STDERR_FILENO)};
+    job j = {.arguments = arguments};
     int code = cli_report(calibrate(&j));
     cli_settings_clear(&j.settings);
-    return interrupted ? INTERRUPTED : code;
+    return cli_phases_code(code);
 }

@@ -10,6 +10,7 @@ int cmd_inspect(const cli_arguments *arguments);
 int cmd_verify(const cli_arguments *arguments);
 int cmd_diff(const cli_arguments *arguments);
 int cmd_drill(const cli_arguments *arguments);
+int cmd_bisect(const cli_arguments *arguments);
 int cmd_config_explain(const cli_arguments *arguments);
 int cmd_config_list(const cli_arguments *arguments);
 int cmd_config_reference(const cli_arguments *arguments);

@@ -7,7 +7,7 @@ enum { WIDTH = 80, OPTION_INDENT = 26 };
 
 const cli_exit_code cli_exit_codes[] = {
     {0, "success"},
-    {1, "a safety gate stopped the run, diff found a difference, or a drill a loss"},
+    {1, "a gate stopped the run; diff, bisect or drill found something"},
     {2, "the command line is wrong"},
     {65, "data are corrupt, hostile or unusable"},
     {70, "internal error, or out of memory"},

@@ -18,6 +18,8 @@ typedef enum cli_option_id {
     CLI_STEPS,
     CLI_ROUNDS,
     CLI_SECONDS,
+    CLI_LOSS,
+    CLI_HELD_OUT,
     CLI_KEEP,
     CLI_LIST,
     CLI_PROMPT,

@@ -30,6 +30,12 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_ROUNDS] = {"rounds", "N", "how often each fault is made (default: 50)", CLI_KIND_NONE, 0},
     [CLI_SECONDS] = {"seconds", "S", "report what is known after about S seconds", CLI_KIND_NONE,
                      0},
+    [CLI_LOSS] = {"loss", "LIMIT", "a step with a larger loss is bad, whatever the gates say",
+                  CLI_KIND_NONE, 0},
+    [CLI_HELD_OUT] = {"held-out", "PERCENT",
+                      "a step is bad that brings the held-out loss by more than PERCENT above its "
+                      "lowest",
+                      CLI_KIND_NONE, 0},
     [CLI_KEEP] = {"keep", "DIR", "run in DIR, which must be new or empty, and leave it there",
                   CLI_KIND_FOLDER, 0},
     [CLI_LIST] = {"list", NULL, "list the scenarios", CLI_KIND_NONE, 'l'},
@@ -125,6 +131,14 @@ static const char *const calibrate_examples[] = {
     NULL,
 };
 
+static const char *const bisect_examples[] = {
+    "trimtab bisect runs/a",
+    "where did it go wrong, in which tensor and sample, and through what?",
+    "trimtab bisect runs/a --loss 4",
+    "the same for a run that no gate stopped, but whose loss went above 4",
+    NULL,
+};
+
 #define COMMON CLI_BIT(CLI_HELP)
 
 const cli_command cli_commands[] = {
@@ -180,6 +194,16 @@ const cli_command cli_commands[] = {
      "Without --config a small built-in model runs, with every optimization on. The exit code is 1 "
      "if anything was lost.",
      drill_examples, cmd_drill},
+    {"bisect", "RUN", 1, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_DATA) | CLI_BIT(CLI_LOSS) | CLI_BIT(CLI_HELD_OUT) | CLI_BIT(CLI_JSON) | COMMON,
+     "find the first bad step of a run, and its cause",
+     "RUN is the folder of a run that was stopped by a gate, or that went wrong unnoticed. Goes "
+     "over its checkpoints from the oldest to the newest and replays, with the run's own "
+     "configuration, data and decisions, from the last good one until a gate trips. Then names the "
+     "tensor, the sequence of the batch, and what the search for the culprit finds. All of it "
+     "happens in a scratch folder (below TMPDIR); RUN is only read.\n\n"
+     "The exit code is 1 if a bad step was found and 0 if not.",
+     bisect_examples, cmd_bisect},
     {"config explain", "[KEY] [CONFIG]", 0, 2, CLI_KIND_KEY,
      CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RESOLVED) | CLI_BIT(CLI_STRICT) |
          CLI_BIT(CLI_JSON) | COMMON,

@@ -201,6 +201,21 @@ tt_status tt_dataset_batch(const tt_dataset *data, int64_t position, int64_t cou
     return TT_OK;
 }
 
+void tt_dataset_locate(const tt_dataset *data, int64_t position, tt_data_place *out)
+{
+    const tt_split_data *split = &data->splits[TT_SPLIT_TRAIN];
+    int64_t first = training_start(data, position);
+    const tt_segment *segment = &split->segments[find_segment(split, first)];
+    const tt_data_file *file = &data->files.items[segment->file];
+    int64_t token = segment->offset + first - segment->start;
+    token -= data->is_bytes ? file->start : 0;
+    *out = (tt_data_place){
+        .name = file->name,
+        .token = token,
+        .byte = data->is_bytes ? token : TOKEN_FILE_HEADER + token * (int64_t)sizeof(uint16_t),
+    };
+}
+
 int64_t tt_data_held_out_start(const tt_dataset *data, int64_t index, int64_t of)
 {
     if (of < 2) {

@@ -52,6 +52,13 @@ int64_t tt_dataset_sequences(const tt_dataset *data, tt_split split);
  * call from several threads. Fails only for token files (TT_EIO, TT_EDATA). */
 tt_status tt_dataset_batch(const tt_dataset *data, int64_t position, int64_t count, int32_t *tokens,
                            int32_t *targets);
+/* Where the sequence at a data position of the training split begins. */
+typedef struct tt_data_place {
+    const char *name; /* of the file, in the folder; borrowed */
+    int64_t token;    /* of the file's */
+    int64_t byte;     /* the same in bytes from the file's beginning */
+} tt_data_place;
+void tt_dataset_locate(const tt_dataset *data, int64_t position, tt_data_place *out);
 /* The same for validation: windows spread evenly over the held-out split, in order, always the
  * same: sequence `index` of `of`. They do not overlap up to of = tt_dataset_sequences(). */
 tt_status tt_dataset_held_out(const tt_dataset *data, int64_t index, int64_t of, int32_t *tokens,

@@ -84,6 +84,9 @@ tt_status tt_training_step(tt_training *training, tt_step_record *record);
 /* A step that never advances the run; leaves no trace but in the model's activations and gradients,
  * and in replay->write_slot. */
 tt_status tt_training_replay(tt_training *training, const tt_replay *replay, tt_measurements *out);
+/* The forward and backward pass of that step over one sequence of its batch alone. */
+tt_status tt_training_replay_sequence(tt_training *training, const tt_replay *replay, int64_t index,
+                                      tt_measurements *out);
 tt_status tt_training_validate(tt_training *training, double *loss);
 
 /* steer/: optimizations */

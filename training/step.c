@@ -250,6 +250,22 @@ tt_status tt_training_replay(tt_training *training, const tt_replay *replay, tt_
     return status;
 }
 
+tt_status tt_training_replay_sequence(tt_training *training, const tt_replay *replay, int64_t index,
+                                      tt_measurements *out)
+{
+    const int64_t batch = training->batch;
+    const int64_t accumulate = training->accumulate;
+    tt_replay alone = *replay;
+    alone.position += index;
+    alone.write_slot = -1;
+    training->batch = 1;
+    training->accumulate = 1;
+    tt_status status = tt_training_replay(training, &alone, out);
+    training->batch = batch;
+    training->accumulate = accumulate;
+    return status;
+}
+
 tt_status tt_training_validate(tt_training *training, double *loss)
 {
     int64_t available = tt_dataset_sequences(training->data, TT_SPLIT_HELD_OUT);

@@ -6,6 +6,7 @@
  *   4. generating text from a checkpoint
  *   5. drills: faults on purpose
  *   6. calibrating the gates
+ *   7. the first bad step of a run
  */
 #ifndef TRIMTAB_TRAINING_H
 #define TRIMTAB_TRAINING_H
@@ -247,6 +248,64 @@ TT_API void tt_calibrate_options_init(tt_calibrate_options *options);
  * faults and how often they trip without one. TT_EGATE: they stopped the clean run. */
 TT_API tt_status tt_calibrate(const tt_calibrate_options *options, tt_calibration **out);
 TT_API void tt_calibration_destroy(tt_calibration *calibration);
+
+/* ---- 7. the first bad step of a run ------------------------------------------------------- */
+
+typedef struct tt_bisect_options {
+    size_t size;
+    const tt_params *params;   /* of tt_training_register */
+    const char *run_directory; /* of the run; only read */
+    const char *data_path;     /* where its data are now; NULL: where they were */
+    double loss_limit;         /* a step with a larger loss is bad as well; 0: none */
+    double held_out_rise;      /* so is one that raises the held-out loss by more than this share
+                                  above the lowest of the checkpoints; 0: never */
+    const tt_log_sink *log;    /* may be NULL */
+    void *user;
+    /* All may be NULL. Each time a checkpoint was loaded, before anything is done with it. */
+    void (*on_training)(void *user, tt_training *training);
+    /* What is being done ("checkpoints", "steps", "sequences"), how far. */
+    void (*on_progress)(void *user, const char *phase, int64_t done, int64_t of);
+    bool (*stop)(void *user); /* asked at every step; true: TT_EREQUEUE */
+} tt_bisect_options;
+
+typedef struct tt_bisection {
+    size_t size;
+    int64_t checkpoints;           /* that could be used */
+    int64_t first_step, last_step; /* of these */
+    const char *const *notes;      /* checkpoints that were passed over, and why; trips that
+                                      the run met, and did not meet again */
+    size_t note_count;
+    bool found;
+    int64_t from_step; /* of the checkpoint from which steps were replayed */
+    int64_t to_step;   /* replayed up to here (exclusive) */
+    /* Where `found`: */
+    int64_t bad_step, position;  /* and the data position of its batch */
+    bool nothing_good;           /* the oldest checkpoint that is there is bad already */
+    char gate[32];               /* that tripped, or "held_out" */
+    char says[256];              /* "loss 10.5 is above its limit 10" */
+    char tensor[TT_TENSOR_NAME]; /* the first that was not finite; "" */
+    int64_t sequences;           /* of the batch */
+    int64_t sample;              /* data position of the one that stands out; -1: none does */
+    int64_t samples_nonfinite;   /* sequences that by themselves make NaN or infinity */
+    double sample_loss, sample_norm, median_loss, median_norm;
+    const char *file;    /* where it is from; "" */
+    int64_t offset;      /* of its first byte in the file */
+    const char *excerpt; /* of text, not NUL-terminated; NULL for tokens */
+    size_t excerpt_bytes;
+    char verdict[32]; /* of the search for the culprit; "" if none was made */
+    char verdict_says[256];
+    const char *advice;
+    double seconds;
+} tt_bisection;
+
+TT_API void tt_bisect_options_init(tt_bisect_options *options);
+/* Finds the first step of a run that is bad, from its checkpoints, in scratch folders below TMPDIR
+ * that are removed: goes over the checkpoints from the oldest to the newest and looks at the step
+ * that follows each; then replays, with the run's configuration, data and decisions, from the last
+ * that is good until a gate trips, and lets the ladder look for the culprit. That nothing bad is
+ * found is TT_OK. TT_ENOTFOUND: there is no checkpoint; TT_ECORRUPT: none that can be used. */
+TT_API tt_status tt_bisect(const tt_bisect_options *options, tt_bisection **out);
+TT_API void tt_bisection_destroy(tt_bisection *bisection);
 
 #ifdef __cplusplus
 }
