@@ -14,6 +14,12 @@ static int64_t start_of(const tt_dataset *data, int64_t position)
         assert_int_equal(tokens[i], tokens[0] + i);
         assert_int_equal(targets[i], tokens[0] + i + 1);
     }
+    tt_data_place place;
+    tt_dataset_locate(data, position, &place);
+    if (strcmp(place.name, "count.bin") == 0) { /* other files count from elsewhere */
+        assert_int_equal(place.token, tokens[0]);
+        assert_int_equal(place.byte, 1024 + 2 * tokens[0]);
+    }
     return tokens[0];
 }
 
