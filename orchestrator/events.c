@@ -1,6 +1,7 @@
 /* The journal (decisions.jsonl), and what earlier attempts wrote into it. */
 #include "internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +52,19 @@ tt_status tt_journal_write(tt_orchestrator *o, json_t *record)
 
 /* ---- reading the journal of earlier attempts ---- */
 
+typedef struct collection {
+    tt_orchestrator *o;
+    int64_t damaged;
+} collection;
+
 static tt_status collect_line(void *user, const char *text)
 {
-    tt_orchestrator *o = user;
+    collection *c = user;
+    tt_orchestrator *o = c->o;
     json_t *record = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(record)) {
         json_decref(record);
+        c->damaged++;
         return TT_OK; /* a damaged line is history that is lost, not a reason to lose the run */
     }
     const char *action = json_string_value(json_object_get(record, "action"));
@@ -78,9 +86,19 @@ static tt_status collect_line(void *user, const char *text)
 
 tt_status tt_journal_replay(tt_orchestrator *o)
 {
+    collection c = {.o = o};
     o->replayed = json_array();
-    return o->replayed ? tt_jsonl_read(o->journal.path, collect_line, o)
-                       : tt_fail(TT_ENOMEM, "no memory for %s", o->journal.path);
+    if (!o->replayed) {
+        return tt_fail(TT_ENOMEM, "no memory for %s", o->journal.path);
+    }
+    tt_status status = tt_jsonl_read(o->journal.path, collect_line, &c);
+    if (!status && c.damaged) {
+        tt_log(
+            o->log, TT_LOG_WARN,
+            "%s: %" PRId64 " line%s cannot be read; what %s decided after the checkpoint is lost",
+            o->journal.path, c.damaged, c.damaged == 1 ? "" : "s", c.damaged == 1 ? "it" : "they");
+    }
+    return status;
 }
 
 static void take_skip(tt_orchestrator *o, const json_t *record)

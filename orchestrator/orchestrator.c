@@ -382,6 +382,10 @@ static tt_status load_state(tt_orchestrator *o)
         if (!status && (!tt_checkpoint_at_most(o, meaning.step, own, &step) ||
                         step != meaning.step || strcmp(own, o->resume_path) != 0)) {
             o->saved_step = -1;
+        } else if (!status && json_array_size(o->replayed) == 0) {
+            tt_log(o->log, TT_LOG_WARN,
+                   "%s was missing or empty; what was decided after the checkpoint is lost",
+                   o->journal.path);
         }
         bool later = false;
         if (!status) {

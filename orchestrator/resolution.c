@@ -216,14 +216,30 @@ static tt_status advise(const tt_orchestrator *o)
     return status;
 }
 
+/* The optimizations that measure for a proposal, or those that do not. */
+static tt_status settle_those(tt_orchestrator *o, bool measured)
+{
+    tt_status status = TT_OK;
+    for (size_t i = 0; !status && i < o->optimization_count; i++) {
+        if ((o->optimizations[i].propose != NULL) == measured) {
+            status = settle_auto(o, &o->optimizations[i]);
+        }
+    }
+    return status;
+}
+
 tt_status tt_orchestrator_settle(tt_orchestrator *o)
 {
     note_adaptable(o);
-    /* What users ask for is made legal before anything is measured with it; what was measured
-     * yields to precedence like everything else. */
-    tt_status status = resolve_requested(o);
-    for (size_t i = 0; !status && i < o->optimization_count; i++) {
-        status = settle_auto(o, &o->optimizations[i]);
+    /* An `auto` that begins at its baseline has a value before precedence is asked: it is nobody's
+     * wish, so it yields first. What users ask for is made legal before anything is measured with
+     * it; what was measured yields to precedence like everything else. */
+    tt_status status = settle_those(o, false);
+    if (!status) {
+        status = resolve_requested(o);
+    }
+    if (!status) {
+        status = settle_those(o, true);
     }
     if (!status) {
         status = resolve_requested(o);

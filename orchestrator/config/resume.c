@@ -63,6 +63,17 @@ static void ignore(const tt_param *param, const tt_setting *old, const tt_settin
     tt_text_add(ignored, "\n");
 }
 
+/* Whether the run itself had chosen the value, for an `auto`: asking for that again is no change.
+ */
+static bool was_chosen(const tt_setting *old)
+{
+    static const char *const from_outside[] = {"default", "preset"};
+    bool outside = old->was == NULL || old->was_pinned;
+    for (size_t i = 0; !outside && i < sizeof(from_outside) / sizeof(from_outside[0]); i++)
+        outside = strncmp(old->was, from_outside[i], strlen(from_outside[i])) == 0;
+    return !outside;
+}
+
 /* Compares every key of the checkpoint with what is given now. */
 static void compare(const tt_config *config, const tt_batch *batch, const char *name,
                     tt_problems *problems, tt_text *changes, tt_text *ignored)
@@ -85,6 +96,8 @@ static void compare(const tt_config *config, const tt_batch *batch, const char *
                 ignore(param, old, now, ignored);
             continue;
         }
+        if (now->value.is_auto && was_chosen(old))
+            continue;
         tt_text_addf(changes, "%s: ", param->key);
         tt_value_add(changes, &old->value);
         tt_text_add(changes, " -> ");

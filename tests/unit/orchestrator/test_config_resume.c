@@ -128,11 +128,10 @@ static void test_changes(void **state)
     set(config, TT_SOURCE_FILE, "optim.clip=7");           /* a file does not beat it */
     set(config, TT_SOURCE_FILE, "kernels.tile_m=auto");    /* nor unpins */
     set(config, TT_SOURCE_ENVIRONMENT, "optim.rate=0.02"); /* environment and command do */
-    set(config, TT_SOURCE_COMMAND, "kernels.tile_k=auto");
-    set(config, TT_SOURCE_COMMAND, "kernels.threads=3"); /* no change */
+    set(config, TT_SOURCE_COMMAND, "kernels.tile_k=auto"); /* as before: the tuner chose it */
+    set(config, TT_SOURCE_COMMAND, "kernels.threads=3");   /* no change */
     set(config, TT_SOURCE_COMMAND, "run.name=winter");
     resume(config, &yaml,
-           "kernels.tile_k: 64 -> auto (--set)\n"
            "optim.rate: 0.01 -> 0.02 (TRIMTAB_X)\n"
            "run.name: \"\xc3\xa9t\xc3\xa9\" -> \"winter\" (--set)\n");
     assert_value(config, "optim.clip", "1");
@@ -140,6 +139,20 @@ static void test_changes(void **state)
     assert_true(tt_config_is_auto(config, "kernels.tile_k"));
     assert_true(tt_config_is_pinned(config, "kernels.tile_m"));
     assert_int_equal(tt_config_source(config, "kernels.threads"), TT_SOURCE_COMMAND);
+    tt_config_destroy(config);
+    tt_text_clear(&yaml);
+}
+
+/* What a user had set, or nobody, and is now left to the run. */
+static void test_change_to_auto(void **state)
+{
+    (void)state;
+    tt_text yaml;
+    write_checkpoint(&yaml);
+    tt_config *config = test_config(params);
+    set(config, TT_SOURCE_ENVIRONMENT, "kernels.tile_m=auto");
+    resume(config, &yaml, "kernels.tile_m: 64 -> auto (TRIMTAB_X)\n");
+    assert_true(tt_config_is_auto(config, "kernels.tile_m"));
     tt_config_destroy(config);
     tt_text_clear(&yaml);
 }
@@ -369,10 +382,10 @@ static void test_file_is_ignored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_given),   cmocka_unit_test(test_chain_of_resumes),
-        cmocka_unit_test(test_changes),         cmocka_unit_test(test_immutable),
-        cmocka_unit_test(test_bad_checkpoint),  cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_file_is_ignored),
+        cmocka_unit_test(test_nothing_given), cmocka_unit_test(test_chain_of_resumes),
+        cmocka_unit_test(test_changes),       cmocka_unit_test(test_change_to_auto),
+        cmocka_unit_test(test_immutable),     cmocka_unit_test(test_bad_checkpoint),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_file_is_ignored),
     };
     return cmocka_run_group_tests(tests, make_table, free_table);
 }
