@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "resolution.h"
 #include "settings.h"
 #include "signals.h"
 #include "summary.h"
@@ -158,6 +159,9 @@ static tt_status dry_run(job *j)
     tt_resume resume;
     tt_text problems;
     tt_text out;
+    cli_resolution resolution = {.params = j->settings.params, .config = j->settings.config};
+    tt_text_init(&resolution.trace);
+    tt_text_init(&resolution.advice);
     tt_resume_init(&resume);
     tt_text_init(&problems);
     tt_text_init(&out);
@@ -167,6 +171,7 @@ static tt_status dry_run(job *j)
             tt_resume_prepare(j->run_directory.data, j->resume, j->settings.config, &sink, &resume);
     }
     if (!status) {
+        /* First, for its errors say more than the resolver's. */
         status = tt_training_make_plan(j->settings.config, &plan);
     }
     if (!status) {
@@ -174,11 +179,18 @@ static tt_status dry_run(job *j)
         status = tt_gates_validate(j->settings.config, *resume.path ? 0 : log((double)plan.vocab));
     }
     if (!status) {
+        status =
+            cli_resolution_init(&j->settings, cli_given(j->arguments, CLI_STRICT), &resolution);
+    }
+    if (!status) {
+        status = tt_training_make_plan(cli_resolution_in_force(&resolution), &plan);
+    }
+    if (!status) {
         find_problems(j, &plan, &problems);
         status = tt_text_check(&problems);
     }
     const cli_plan_context context = {j->run_directory.data, resume.path, resume.changes.data,
-                                      problems.data};
+                                      resolution.trace.data, problems.data};
     if (!status && cli_given(j->arguments, CLI_JSON)) {
         status = cli_print_json(cli_plan_json(&plan, &context));
     } else if (!status) {
@@ -186,6 +198,7 @@ static tt_status dry_run(job *j)
         draw_values(j, &out);
         fwrite(out.data, 1, out.length, stdout);
     }
+    cli_resolution_clear(&resolution);
     tt_resume_clear(&resume);
     tt_text_clear(&problems);
     tt_text_clear(&out);

@@ -71,6 +71,13 @@ static tt_status measure(const tt_store *store, const tt_store_entry *entry, mea
     return status;
 }
 
+/* Of the codes of a codec neither norm nor size means anything. */
+static json_t *magnitude(const tt_store_entry *entry, double value)
+{
+    bool real = entry->dtype == TT_F32 || entry->dtype == TT_F64;
+    return real ? cli_json_number(value) : json_null();
+}
+
 static tt_status gather_entry(const tt_store *store, const tt_store_entry *entry, json_t *list)
 {
     measures m;
@@ -91,8 +98,8 @@ static tt_status gather_entry(const tt_store *store, const tt_store_entry *entry
     json_object_set_new(one, "elements", json_integer(cli_element_count(entry)));
     json_object_set_new(one, "bytes", json_integer(entry->bytes));
     json_object_set_new(one, "offset", json_integer(entry->file_offset));
-    json_object_set_new(one, "l2", cli_json_number(m.scale * sqrt(m.sum)));
-    json_object_set_new(one, "max_abs", cli_json_number(m.max_abs));
+    json_object_set_new(one, "l2", magnitude(entry, m.scale * sqrt(m.sum)));
+    json_object_set_new(one, "max_abs", magnitude(entry, m.max_abs));
     json_object_set_new(one, "nonfinite", json_integer(m.nonfinite));
     json_array_append_new(list, one);
     return TT_OK;

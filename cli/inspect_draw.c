@@ -155,6 +155,11 @@ static size_t widest_name(const json_t *tensors)
     return widest;
 }
 
+static const char *magnitude(const json_t *value, char out[32])
+{
+    return json_is_null(value) ? "-" : cli_number(json_number_value(value), out);
+}
+
 static void draw_tensors(const json_t *tensors, tt_text *out)
 {
     int width = (int)widest_name(tensors);
@@ -175,9 +180,8 @@ static void draw_tensors(const json_t *tensors, tt_text *out)
         tt_text_addf(out, "%-*s  %-5s %-16s %11s %11s  %" PRId64 "\n", width,
                      json_string_value(json_object_get(tensor, "name")),
                      json_string_value(json_object_get(tensor, "dtype")), shape,
-                     cli_number(json_number_value(json_object_get(tensor, "l2")), norm),
-                     cli_number(json_number_value(json_object_get(tensor, "max_abs")), largest),
-                     bad);
+                     magnitude(json_object_get(tensor, "l2"), norm),
+                     magnitude(json_object_get(tensor, "max_abs"), largest), bad);
         elements += json_integer_value(json_object_get(tensor, "elements"));
         bytes += json_integer_value(json_object_get(tensor, "bytes"));
         nonfinite += bad;

@@ -11,6 +11,26 @@ static int64_t estimate(void *user, const tt_config *config)
     return tt_training_memory_estimate(config);
 }
 
+/* An `auto` codec begins as f32, and yields before anything that a user set. */
+static tt_status begin_codecs(cli_resolution *out)
+{
+    static const char *const keys[] = {"compression.activations", "compression.moments"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const tt_config *config = out->begun ? out->begun : out->config;
+        tt_config *next = NULL;
+        if (!tt_config_is_auto(config, keys[i])) {
+            continue;
+        }
+        tt_status status = tt_config_derive(config, keys[i], "f32", "baseline", &next);
+        if (status) {
+            return status;
+        }
+        tt_config_destroy(out->begun);
+        out->begun = next;
+    }
+    return TT_OK;
+}
+
 tt_status cli_resolution_init(const cli_settings *settings, bool strict, cli_resolution *out)
 {
     *out = (cli_resolution){.params = settings->params, .config = settings->config};
@@ -20,21 +40,26 @@ tt_status cli_resolution_init(const cli_settings *settings, bool strict, cli_res
     tt_resolve_options_init(&options);
     options.strict = strict;
     options.memory_estimate = estimate;
-    tt_status status = tt_config_resolve(settings->config, &options, &out->moved, &out->trace);
+    tt_status status = begin_codecs(out);
     if (!status) {
-        status = tt_config_advise(out->moved ? out->moved : out->config, &out->advice);
+        status = tt_config_resolve(out->begun ? out->begun : out->config, &options, &out->moved,
+                                   &out->trace);
+    }
+    if (!status) {
+        status = tt_config_advise(cli_resolution_in_force(out), &out->advice);
     }
     return status;
 }
 
 void cli_resolution_clear(cli_resolution *resolution)
 {
+    tt_config_destroy(resolution->begun);
     tt_config_destroy(resolution->moved);
     tt_text_clear(&resolution->trace);
     tt_text_clear(&resolution->advice);
 }
 
-static const tt_config *in_force(const cli_resolution *resolution)
+const tt_config *cli_resolution_in_force(const cli_resolution *resolution)
 {
     return resolution->moved ? resolution->moved : resolution->config;
 }
@@ -160,7 +185,7 @@ static void add_paragraph(const cli_resolution *resolution, const tt_param *para
 {
     tt_text *out = user;
     tt_text_addf(out, "%s = ", param->key);
-    add_value(out, in_force(resolution), param);
+    add_value(out, cli_resolution_in_force(resolution), param);
     tt_text_add(out, "\n  requested ");
     add_value(out, resolution->config, param);
     tt_text_add(out, " by ");
@@ -173,7 +198,7 @@ tt_status cli_resolution_draw(const cli_resolution *resolution, const char *key,
 {
     if (!key) {
         for_each(resolution, NULL, add_paragraph, out);
-    } else if (tt_config_explain(in_force(resolution), key, out) == TT_OK) {
+    } else if (tt_config_explain(cli_resolution_in_force(resolution), key, out) == TT_OK) {
         add_outcome(resolution, tt_params_find(resolution->params, key), out);
     }
     add_advice(resolution, key, out);
@@ -218,7 +243,7 @@ static void append_key(const cli_resolution *resolution, const tt_param *param, 
     size_t reason_length = 0;
     const char *line = line_about(resolution, param->key, &length);
     const char *why = line ? reason(line, length, &reason_length) : "";
-    json_t *entry = cli_value_json(in_force(resolution), param->key);
+    json_t *entry = cli_value_json(cli_resolution_in_force(resolution), param->key);
     json_object_set_new(entry, "requested", typed_json(resolution->config, param->key));
     json_object_set_new(entry, "requested_by", cli_json_text(asked_by, strlen(asked_by)));
     json_object_set_new(entry, "moved", json_boolean(line != NULL));

@@ -108,7 +108,8 @@ void cli_summary_draw(const tt_training_summary *s, tt_status outcome, const cha
                  s->steps == 1 ? "" : "s", cli_count(s->tokens, tokens),
                  cli_duration(s->seconds, time));
     if (isfinite(s->tokens_per_second)) {
-        tt_text_addf(out, ", %s tokens/s", cli_count((int64_t)s->tokens_per_second, number));
+        tt_text_addf(out, ", %s tokens/s (median)",
+                     cli_count((int64_t)s->tokens_per_second, number));
     }
     tt_text_add(out, "\n");
     if (s->steps) {
@@ -223,6 +224,7 @@ void cli_plan_draw(const tt_training_plan *plan, const cli_plan_context *context
         tt_text_add(out, "\n");
     }
     draw_lines("changed since then", context->changes, out);
+    draw_lines("moved to what is possible", context->moved, out);
     draw_lines("problems", context->problems, out);
 }
 
@@ -268,6 +270,7 @@ json_t *cli_plan_json(const tt_training_plan *plan, const cli_plan_context *cont
                         *context->resume ? cli_json_text(context->resume, strlen(context->resume))
                                          : json_null());
     json_object_set_new(out, "changes", json_of_lines(context->changes));
+    json_object_set_new(out, "moved", json_of_lines(context->moved));
     json_object_set_new(out, "problems", json_of_lines(context->problems));
     return out;
 }

@@ -15,6 +15,7 @@ typedef struct cli_plan_context {
     const char *run_directory;
     const char *resume;  /* the checkpoint that it would go on from, "" if none */
     const char *changes; /* values that differ from those of the run that wrote it */
+    const char *moved;   /* values that the resolver moves, and why */
     const char *problems;
 } cli_plan_context;
 

@@ -119,6 +119,80 @@ static void test_dry_run(void **state)
     assert_int_equal(entries("."), before);
 }
 
+/* It is what a run would make of the configuration: the resolver has its say, and its refusals. */
+static void test_dry_resolution(void **state)
+{
+    (void)state;
+#define TIGHT "run " TT_SOURCE_DIR "/examples/gpt-10m.yaml -n -s run.memory_budget=600000000 "
+    outcome o = expect_success(TIGHT "-s compression.moments=auto");
+    assert_true(holds(o.out, "\nmoved to what is possible\n  compression.moments f32 -> bf16 "
+                             "(memory: rule 'memory budget'"));
+    outcome_clear(&o);
+    o = expect_success(TIGHT "--json");
+    json_t *root = parse(o.out);
+    assert_int_equal(json_array_size(json_object_get(root, "moved")), 1);
+    assert_true(integer_at(root, "state_bytes") + integer_at(root, "model_bytes") <= 600000000);
+    json_decref(root);
+    outcome_clear(&o);
+    /* What is left to the run yields before what was asked for. */
+    o = expect_success(TIGHT "--strict -s compression.moments=f32 -s compression.activations=auto");
+    assert_true(holds(o.out, "  compression.activations f32 -> "));
+    assert_null(strstr(o.out, "  compression.moments f32 -> "));
+    outcome_clear(&o);
+    expect_error(78, "--strict refuses",
+                 TIGHT "--strict -s compression.moments=f32 -s compression.activations=f32");
+    expect_error(78, "at least ", "run tiny.yaml -n -s run.memory_budget=1000");
+    expect_error(78, "compression.bound is at most", "run tiny.yaml -n -s compression.bound=0.2");
+}
+
+/* An `auto` codec begins with what the budget allows. */
+static void test_auto_within_budget(void **state)
+{
+    (void)state;
+    outcome o = run("run tiny.yaml -n --json -s model.channels=64 -s compression.moments=int8 "
+                    "-s compression.activations=int8");
+    assert_int_equal(o.code, 0);
+    json_t *root = parse(o.out);
+    char words[256];
+    snprintf(words, sizeof words,
+             "run tiny.yaml -o budget -s model.channels=64 -s compression.moments=auto "
+             "-s compression.activations=auto -s run.memory_budget=%lld",
+             (long long)(integer_at(root, "state_bytes") + integer_at(root, "model_bytes")));
+    json_decref(root);
+    outcome_clear(&o);
+    o = expect_success("%s", words);
+    outcome_clear(&o);
+    char *yaml = read_file("budget/resolved.yaml", NULL);
+    assert_true(holds(yaml, "  moments: int8 # from resolver\n"));
+    free(yaml);
+}
+
+/* A journal that somebody has been at is history lost, and is said to be. */
+static void test_resume_with_a_damaged_journal(void **state)
+{
+    (void)state;
+    make_run("journal", "-s train.steps=4");
+    char *journal = read_file("journal/decisions.jsonl", NULL);
+    journal[0] = '?'; /* of the first line's brace */
+    write_text("journal/decisions.jsonl", journal);
+    free(journal);
+    outcome o = run("run tiny.yaml -o journal --resume auto -s train.steps=6");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.err,
+                      "journal/decisions.jsonl: 1 line cannot be read; what it decided after "
+                      "the checkpoint is lost\n"));
+    outcome_clear(&o);
+    assert_int_equal(unlink("journal/decisions.jsonl"), 0);
+    o = run("run tiny.yaml -o journal --resume auto -s train.steps=8");
+    assert_int_equal(o.code, 0);
+    assert_true(holds(o.err, "journal/decisions.jsonl was missing or empty; "));
+    outcome_clear(&o);
+    o = run("run tiny.yaml -o journal-too --resume journal -s train.steps=9");
+    assert_int_equal(o.code, 0);
+    assert_null(strstr(o.err, "missing"));
+    outcome_clear(&o);
+}
+
 /* With --resume: what the run would go on with. */
 static void test_dry_resume(void **state)
 {
@@ -600,6 +674,9 @@ int main(void)
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_dry_resolution),
+        cmocka_unit_test(test_auto_within_budget),
+        cmocka_unit_test(test_resume_with_a_damaged_journal),
         cmocka_unit_test(test_dry_resume),
         cmocka_unit_test(test_next_command),
         cmocka_unit_test(test_strict),
