@@ -230,7 +230,8 @@ tt_status tt_moments_run(const tt_moments_update *update, tt_moments_result *out
         out->verdict.update_squares += verdict.update_squares;
         out->reconstruction = fmax(out->reconstruction, worst_reconstruction(&lost));
         out->update = fmax(out->update, tt_codec_loss_ratio(&lost.update));
-        out->changed = out->changed || j.to->codec[i] != before;
+        bool first_kept = j.to->kept[i] && !j.from->decided;
+        out->changed = out->changed || j.to->codec[i] != before || first_kept;
     }
     j.to->decided = update->policy->codec != TT_CODEC_F32;
     j.to->block = update->policy->block;
@@ -268,10 +269,12 @@ bool tt_moments_describe(const tt_slot_memory *memory, int slot, tt_codec asked,
             }
         }
     }
-    snprintf(line, sizeof line,
-             "moments: %zu tensors (%.1f %% of the elements) keep more bits than %s, which would "
-             "lose too much of their update: ",
-             count, 100.0 * (double)kept / (double)all, tt_codec_name(asked));
+    snprintf(
+        line, sizeof line,
+        "moments: %zu tensor%s (%.1f %% of the elements) keep%s more bits than %s, which would "
+        "lose too much of %s update: ",
+        count, count == 1 ? "" : "s", 100.0 * (double)kept / (double)all, count == 1 ? "s" : "",
+        tt_codec_name(asked), count == 1 ? "its" : "their");
     out[0] = '\0';
     append(out, bytes, line);
     append(out, bytes, names);

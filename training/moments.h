@@ -40,7 +40,8 @@ typedef struct tt_moments_result {
     /* The worst of all tensors, as written: ||x - x^|| / ||x|| of m and sqrt(v), and of the
      * update. 0 where all is f32. */
     double reconstruction, update;
-    bool changed; /* some tensor's codec is another than in the slot that was read */
+    bool changed; /* some tensor's codec is another than in the slot that was read, or spared for
+                     the first time */
 } tt_moments_result;
 
 /* Reads one slot and the model's gradients, writes the other (or the same) with its layout. */

@@ -189,6 +189,10 @@ static void announce_start(tt_training *training)
         .sha256 = tt_dataset_digest(training->data),
         .bytes = tt_dataset_is_bytes(training->data),
     };
+    tt_training_plan settled;
+    if (tt_training_make_plan(config, &settled) == TT_OK) {
+        training->plan = settled; /* with what precedence moved and the journal settled */
+    }
     training->observer.on_start(training->observer.user, &training->plan, &data,
                                 tt_orchestrator_step(training->orchestrator));
 }
