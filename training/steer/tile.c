@@ -59,11 +59,13 @@ static tt_status write_evidence(const tt_tune_candidate *results, size_t count, 
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         const tt_tune_candidate *result = &results[i];
+        /* Nothing wrong was seen, but the time was up before all was looked at. */
+        bool unknown = !result->conforms && result->error <= 1;
+        bool measured = !unknown && isfinite(result->error);
         json_array_append_new(
-            list, json_pack("{s:o, s:b, s:o, s:o}", "tile", tile_json(result->tile), "conforms",
-                            result->conforms, "error_share",
-                            isfinite(result->error) ? json_real(result->error) : json_null(),
-                            "seconds_per_step",
+            list, json_pack("{s:o, s:o, s:o, s:o}", "tile", tile_json(result->tile), "conforms",
+                            unknown ? json_null() : json_boolean(result->conforms), "error_share",
+                            measured ? json_real(result->error) : json_null(), "seconds_per_step",
                             result->timed ? json_real(result->seconds) : json_null()));
     }
     json_t *evidence = json_pack("{s:o, s:o, s:o}", "chosen", tile_json(results[chosen].tile),
