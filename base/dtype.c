@@ -5,8 +5,7 @@ static const struct {
     size_t size;
 } dtypes[] = {
     [TT_U8] = {"u8", 1},   [TT_U16] = {"u16", 2}, [TT_I32] = {"i32", 4}, [TT_I64] = {"i64", 8},
-    [TT_U64] = {"u64", 8}, [TT_F32] = {"f32", 4}, [TT_F64] = {"f64", 8},
-    [TT_I8] = {"i8", 1},
+    [TT_U64] = {"u64", 8}, [TT_F32] = {"f32", 4}, [TT_F64] = {"f64", 8}, [TT_I8] = {"i8", 1},
 };
 
 static bool is_dtype(tt_dtype dtype)

@@ -56,8 +56,8 @@ TT_API tt_status tt_tensor_zero(tt_context *context, void *tensor, size_t bytes)
 /* The content is no longer needed: it becomes zero, and the whole pages inside go back to the
  * system until they are written again. What shares its first or last page stays. */
 TT_API tt_status tt_tensor_release(tt_context *context, void *tensor, size_t bytes);
-/* The same where what lies around it stays in use: neighbours then share no huge page with it, which
- * would bring it back whole as soon as they are written. */
+/* The same where what lies around it stays in use: neighbours then share no huge page with it,
+ * which would bring it back whole as soon as they are written. */
 TT_API tt_status tt_tensor_hollow(tt_context *context, void *tensor, size_t bytes);
 /* Make tensor memory accessible to an operation of another module (which then may touch the tensors
  * of its arguments), and not again. They nest, from any thread; they do something only where

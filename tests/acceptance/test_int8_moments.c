@@ -119,12 +119,13 @@ static void on_finish(void *user, const tt_training_summary *summary, tt_status 
 static tt_config *configure(const tt_params *params, const char *codec)
 {
     /* Nothing that is decided by a clock: both runs are to differ in the codec alone. */
-    static const char *const fixed[] = {"data.path=/usr/include",   "data.limit_bytes=12000000",
-                                        "snapshot.slots=2",         "adapt.every_steps=0",
-                                        "kernels.tune_seconds=0",   "kernels.tile_m=128",
-                                        "kernels.tile_n=256",       "kernels.tile_k=256",
-                                        "checkpoint.every_steps=0", "train.validate_sequences=128",
-                                        "sample.tokens=0"};
+    static const char *const fixed[] = {"data.path=/usr/include", "data.limit_bytes=12000000",
+                                        "snapshot.slots=2", "adapt.every_steps=0",
+                                        /* batches of 2: healthy norms go beyond 10 at times */
+                                        "gates.grad_norm.max=100", "kernels.tune_seconds=0",
+                                        "kernels.tile_m=128", "kernels.tile_n=256",
+                                        "kernels.tile_k=256", "checkpoint.every_steps=0",
+                                        "train.validate_sequences=128", "sample.tokens=0"};
     char changing[4][64];
     tt_config *config = NULL;
     snprintf(changing[0], sizeof *changing, "compression.moments=%s", codec);
@@ -314,10 +315,11 @@ static void int8_trains_like_f32(void **state)
     assert_int_equal(int8.trips, 0);
     assert_true(isfinite(c.loss_difference));
     assert_true(int8.kept.by_codec[TT_CODEC_INT8] > 0);
-    assert_true(fabs(c.expected_off) <= memory_difference_max);
     if (steps >= WHOLE_RUN) {
-        assert_true(c.loss_difference <= loss_difference_max);
+        assert_true(fabs(c.loss_difference) <= loss_difference_max);
         assert_true(fabs(c.planned_off) <= memory_difference_max);
+    } else {
+        assert_true(fabs(c.expected_off) <= memory_difference_max);
     }
 }
 

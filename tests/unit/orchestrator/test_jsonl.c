@@ -1,8 +1,8 @@
 /* Append-only line files: what a crash and a full disk leave behind. */
 #include "unit.h"
 
-#include "jsonl.h"
 #include "fault.h"
+#include "jsonl.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -140,9 +140,12 @@ static void failed_append_leaves_no_trace(void **state)
         int error;
         tt_status status;
     } table[] = {
-        {TT_FILE_FAULT_FAIL_ONCE, 0, ENOSPC, TT_ENOSPC}, {TT_FILE_FAULT_FAIL_ONCE, 0, EIO, TT_EIO},
-        {TT_FILE_FAULT_FAIL_ONCE, 1, EIO, TT_EIO},       {TT_FILE_FAULT_FAIL_ONCE, 1, ENOSPC, TT_ENOSPC},
-        {TT_FILE_FAULT_HALF, 0, ENOSPC, TT_ENOSPC},      {TT_FILE_FAULT_HALF, 0, EDQUOT, TT_ENOSPC},
+        {TT_FILE_FAULT_FAIL_ONCE, 0, ENOSPC, TT_ENOSPC},
+        {TT_FILE_FAULT_FAIL_ONCE, 0, EIO, TT_EIO},
+        {TT_FILE_FAULT_FAIL_ONCE, 1, EIO, TT_EIO},
+        {TT_FILE_FAULT_FAIL_ONCE, 1, ENOSPC, TT_ENOSPC},
+        {TT_FILE_FAULT_HALF, 0, ENOSPC, TT_ENOSPC},
+        {TT_FILE_FAULT_HALF, 0, EDQUOT, TT_ENOSPC},
     };
     char longer[6001];
     memset(longer, 'y', sizeof longer - 1);

@@ -255,8 +255,8 @@ static void check_published(world *w, const tt_step_record *record)
     for (int k = 0; k < KNOBS; k++) {
         if (values[k] != job->knobs[k].ran) {
             fail_msg("seed %llu: step %lld ran with k%d = %lld, not %lld",
-                     (unsigned long long)w->seed, (long long)step, k,
-                     (long long)job->knobs[k].ran, (long long)values[k]);
+                     (unsigned long long)w->seed, (long long)step, k, (long long)job->knobs[k].ran,
+                     (long long)values[k]);
         }
     }
     toy_state *next = &w->at[step + 1];
