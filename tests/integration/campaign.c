@@ -41,7 +41,9 @@ static const char *const base_settings[] = {
 /* ---- cases ---- */
 
 /* Where an optimization, a batch or a cosmic ray does harm that gates can see: in the first steps
- * they let a loss of anything up to 10 pass, later they know what is usual. */
+ * they let a loss of anything up to 10 pass, later they know what is usual. (What they cannot see:
+ * second moments that vanish or grow, and with them updates that are many times too large or small;
+ * see docs/gates.md.) */
 typedef struct place {
     tt_plant_site site;
     const char *tensor;
@@ -234,15 +236,21 @@ const char *campaign_class_name(campaign_class class)
     return list[class];
 }
 
+const char *campaign_kind_name(tt_fault_kind kind)
+{
+    static const char *const list[] = {"nan", "infinity", "scale", "noise", "bit flip"};
+    return list[kind];
+}
+
 static void describe_plant(const tt_plant *plant, char *out, size_t bytes)
 {
-    static const char *const kinds[] = {"nan", "infinity", "scale", "noise", "bit flip"};
     static const char *const sites[] = {"passed", "decoded", "read", "written"};
     const tt_tensor_fault *fault = &plant->fault;
     snprintf(out, bytes, "%s%s%s: %s %g in %s, %s, from step %lld, strikes %d",
              plant->with[0] ? plant->with[0] : "anyone", plant->with[1] ? "+" : "",
-             plant->with[1] ? plant->with[1] : "", kinds[fault->kind], fault->magnitude,
-             fault->tensor, sites[plant->site], (long long)fault->step, fault->strikes);
+             plant->with[1] ? plant->with[1] : "", campaign_kind_name(fault->kind),
+             fault->magnitude, fault->tensor, sites[plant->site], (long long)fault->step,
+             fault->strikes);
 }
 
 void campaign_describe(const campaign_case *planted, char out[512])
@@ -342,6 +350,7 @@ static tt_status go_on(tt_training *training, int64_t until, double *losses, cam
             losses[record.step] = record.loss;
         } else if (!status && out->first_trip < 0) {
             out->first_trip = record.step;
+            snprintf(out->gate, sizeof out->gate, "%s", record.decision.gate);
         }
     }
     return status;

@@ -42,6 +42,7 @@ typedef struct campaign_result {
     char why[256];      /* the class, in words */
     tt_run_totals totals;
     int64_t first_trip;
+    char gate[32];         /* of the first trip */
     double tail, held_out; /* relative to the clean run */
 } campaign_result;
 
@@ -56,6 +57,7 @@ void campaign_run(campaign *campaign, campaign_case *planted, campaign_result *o
 /* "moments+tile scale 1e+12 in adam_m.int8.scale/wte.weight, written, from step 140" */
 void campaign_describe(const campaign_case *planted, char out[512]);
 const char *campaign_truth_name(campaign_truth truth);
+const char *campaign_kind_name(tt_fault_kind kind);
 const char *campaign_class_name(campaign_class class);
 
 #endif

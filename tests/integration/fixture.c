@@ -114,6 +114,7 @@ tt_status fixture_create(const fixture *f, const char *name, const char *resume,
     options.files = files;
     options.strict = f->strict;
     options.observer = f->observer;
+    options.clock = f->clock;
     return tt_training_create(&options, &out->training);
 }
 

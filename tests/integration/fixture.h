@@ -9,6 +9,7 @@ typedef struct fixture {
     bool data_in_file; /* data.path comes from a configuration file, not from the command line */
     bool strict;
     const tt_training_observer *observer; /* may be NULL */
+    const tt_clock *clock;                /* NULL: the machine's */
     char data[300];
     tt_params *params;
 } fixture;

@@ -151,6 +151,15 @@ static int run_to_end(plant *p, int64_t *first_refused, tt_gate_decision *first)
     return refused;
 }
 
+/* In place, moments that an update has spoilt are kept in f32 by the time they are looked at: it is
+ * the same tensor, under another name. */
+static bool is_same_tensor(const char *named, const char *planted)
+{
+    return strcmp(named, planted) == 0 ||
+           (strncmp(planted, "adam_", 5) == 0 && strncmp(named, planted, 6) == 0 &&
+            strcmp(strchr(named, '/'), strchr(planted, '/')) == 0);
+}
+
 static void check_planted(const char *name, int64_t step, const char *const *with, int index)
 {
     char folder[64];
@@ -161,7 +170,7 @@ static void check_planted(const char *name, int64_t step, const char *const *wit
     tt_gate_decision decision = {0};
     int refused = run_to_end(&p, &refused_step, &decision);
     if (p.planted != 1 || refused < 1 || refused_step != step ||
-        strcmp(decision.tensor, name) != 0) {
+        !is_same_tensor(decision.tensor, name)) {
         fail_msg("%s at step %lld: planted %d, refused %d, first at step %lld, gate %s named '%s'",
                  name, (long long)step, p.planted, refused, (long long)refused_step, decision.gate,
                  decision.tensor);
@@ -207,6 +216,38 @@ static void encoded_activations_are_named(void **state)
     yardstick = "clean";
 }
 
+/* Moments and activations in int8, and any number of slots: what is retried, rolled back and
+ * replayed leaves no trace. */
+static void encoded_state_leaves_no_trace(void **state)
+{
+    (void)state;
+    static const char *const harmed[] = {
+        "act.h.1.gelu",
+        "grad.h.0.mlp.c_fc.weight",
+        "params/wte.weight",
+        "adam_m/ln_f.weight",
+        "adam_m.int8.scale/wte.weight",
+        "adam_v.sqrt_uint8.scale/h.1.attn.c_attn.weight",
+    };
+    static const char *const counts[] = {"snapshot.slots=1", "snapshot.slots=2",
+                                         "snapshot.slots=3"};
+    int index = 3000;
+    yardstick = "clean-int8";
+    for (size_t slots = 0; slots < sizeof counts / sizeof *counts; slots++) {
+        const char *const with[] = {"model.channels=64", "compression.moments=int8",
+                                    "compression.activations=int8", counts[slots], NULL};
+        if (slots == 0) {
+            assert_int_equal(fixture_train(&shared, yardstick, NULL, with), TT_OK);
+        }
+        for (size_t i = 0; i < sizeof harmed / sizeof *harmed; i++) {
+            for (int64_t step = 6; step < STEPS; step += 5) { /* far from a checkpoint, and near */
+                check_planted(harmed[i], step, with, index++);
+            }
+        }
+    }
+    yardstick = "clean";
+}
+
 static void a_lasting_fault_stops_the_run(void **state)
 {
     (void)state;
@@ -245,6 +286,7 @@ int main(void)
         cmocka_unit_test(every_tensor_is_named),
         cmocka_unit_test(one_slot_goes_back_to_the_checkpoint),
         cmocka_unit_test(encoded_activations_are_named),
+        cmocka_unit_test(encoded_state_leaves_no_trace),
         cmocka_unit_test(a_lasting_fault_stops_the_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
