@@ -5,8 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char *const moments_keys[] = {"compression.moments", "compression.block"};
-static const char *const moments_baseline[] = {"f32", "64"};
+/* compression.block is nobody's: both codecs use it, so that neither's breaker may move it. */
+static const char *const moments_keys[] = {"compression.moments"};
+static const char *const moments_baseline[] = {"f32"};
 static const char *const activations_keys[] = {"compression.activations"};
 static const char *const activations_baseline[] = {"f32"};
 
@@ -136,7 +137,7 @@ tt_optimization tt_moments_optimization(tt_training *training)
         .tier = TT_TIER_COMPRESSION,
         .aim = TT_AIM_MEMORY,
         .keys = moments_keys,
-        .key_count = 2,
+        .key_count = 1,
         .baseline = moments_baseline,
         .acts_on_state = true,
         .conform = conform_moments,
