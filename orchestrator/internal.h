@@ -114,6 +114,7 @@ struct tt_orchestrator {
     char metrics_lines[TT_METRICS_BYTES]; /* not written yet */
     size_t metrics_length;
     uint64_t metrics_flushed_ns;
+    uint64_t metrics_due, metrics_formatted; /* records that are complete; that have a line */
 
     tt_optimization optimizations[TT_MAX_OPTIMIZATIONS];
     size_t optimization_count;
@@ -199,7 +200,8 @@ tt_status tt_journal_take(tt_orchestrator *o);
 tt_status tt_journal_find_choice(tt_orchestrator *o, const char *optimization, json_t **out);
 
 /* metrics.c: the stream */
-void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record, uint64_t now_ns);
+/* The last record is complete. */
+void tt_metrics_write_step(tt_orchestrator *o, uint64_t now_ns);
 void tt_metrics_write_event(tt_orchestrator *o, json_t *event); /* steals `event` */
 void tt_metrics_flush(tt_orchestrator *o);
 

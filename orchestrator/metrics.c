@@ -1,5 +1,5 @@
-/* The metrics stream (metrics.jsonl). Lines are gathered and written together: a step costs a copy,
- * not a system call, and a process that is killed loses a second of plots. */
+/* The metrics stream (metrics.jsonl). Lines are made and written together: a step costs neither
+ * printing nor a system call, and a process that is killed loses some seconds of plots. */
 #include "internal.h"
 
 #include <math.h>
@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FLUSH_NANOSECONDS = 1000000000 };
+static const uint64_t flush_nanoseconds = 5000000000;
+
+/* Steps that wait: fewer than the ring of records holds. */
+enum { DUE_AT_MOST = 256 };
 
 /* The stream is for people and plots: losing it is worth a warning, not the run. */
 static void write_lines(tt_orchestrator *o, const char *lines, size_t length)
@@ -22,7 +25,7 @@ static void write_lines(tt_orchestrator *o, const char *lines, size_t length)
     }
 }
 
-void tt_metrics_flush(tt_orchestrator *o)
+static void write_gathered(tt_orchestrator *o)
 {
     write_lines(o, o->metrics_lines, o->metrics_length);
     o->metrics_length = 0;
@@ -32,7 +35,7 @@ void tt_metrics_flush(tt_orchestrator *o)
 static void append_metrics(tt_orchestrator *o, const char *line, size_t length)
 {
     if (length > sizeof o->metrics_lines - o->metrics_length) {
-        tt_metrics_flush(o);
+        write_gathered(o);
     }
     if (length > sizeof o->metrics_lines) {
         write_lines(o, line, length);
@@ -59,19 +62,17 @@ static void use_decimal_point(char *number)
 
 static void add_number(line *out, const char *name, double value)
 {
-    int room = (int)(sizeof out->text - out->length);
-    char number[32] = "null";
-    if (isfinite(value)) {
-        snprintf(number, sizeof number, "%.10g", value);
-        use_decimal_point(number);
-    }
-    int used = snprintf(out->text + out->length, (size_t)room, ",\"%s\":%s", name, number);
-    if (used > 0 && used < room) {
+    size_t room = sizeof out->text - out->length;
+    char *at = out->text + out->length;
+    int used = isfinite(value) ? snprintf(at, room, ",\"%s\":%.10g", name, value)
+                               : snprintf(at, room, ",\"%s\":null", name);
+    if (used > 0 && (size_t)used < room) {
+        use_decimal_point(at + 1); /* behind the comma that belongs here */
         out->length += (size_t)used;
     }
 }
 
-void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record, uint64_t now_ns)
+static void format_step(tt_orchestrator *o, const tt_step_record *record)
 {
     line out;
     int used = snprintf(out.text, sizeof out.text,
@@ -97,8 +98,29 @@ void tt_metrics_write_step(tt_orchestrator *o, const tt_step_record *record, uin
     out.text[out.length++] = '}';
     out.text[out.length++] = '\n';
     append_metrics(o, out.text, out.length);
-    if (now_ns < o->metrics_flushed_ns || now_ns - o->metrics_flushed_ns >= FLUSH_NANOSECONDS) {
-        o->metrics_flushed_ns = now_ns; /* (clocks can jump) */
+}
+
+/* Printing numbers takes longer than all gates together, so it waits until many are due. */
+static void format_due(tt_orchestrator *o)
+{
+    for (; o->metrics_formatted < o->metrics_due; o->metrics_formatted++) {
+        format_step(o, &o->records[o->metrics_formatted % TT_RECORD_RING]);
+    }
+}
+
+void tt_metrics_flush(tt_orchestrator *o)
+{
+    format_due(o);
+    write_gathered(o);
+}
+
+void tt_metrics_write_step(tt_orchestrator *o, uint64_t now_ns)
+{
+    o->metrics_due = o->record_count;
+    bool late = now_ns < o->metrics_flushed_ns || /* (clocks can jump) */
+                now_ns - o->metrics_flushed_ns >= flush_nanoseconds;
+    if (late || o->metrics_due - o->metrics_formatted >= DUE_AT_MOST) {
+        o->metrics_flushed_ns = now_ns;
         tt_metrics_flush(o);
     }
 }
@@ -107,6 +129,7 @@ void tt_metrics_write_event(tt_orchestrator *o, json_t *event)
 {
     char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
     if (text) {
+        format_due(o); /* what came before */
         append_metrics(o, text, strlen(text));
         append_metrics(o, "\n", 1);
         tt_metrics_flush(o);

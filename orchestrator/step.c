@@ -330,7 +330,7 @@ static tt_status leave_step(tt_orchestrator *o, const tt_step_record *record,
 {
     uint64_t start = tt_clock_now(&o->clock);
     double shadow = o->totals.trial_seconds;
-    tt_metrics_write_step(o, record, start);
+    tt_metrics_write_step(o, start);
     if (!status && record->published) {
         status = tt_steer_published(o, record, measured);
     }

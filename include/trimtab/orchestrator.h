@@ -466,10 +466,10 @@ TT_API tt_optimization_info tt_orchestrator_optimization(const tt_orchestrator *
  *   lock              held by the owner (its process id inside)
  *   metrics.jsonl     a line per attempted step and per event; lines of a lower attempt are
  *                     superseded from the step at which a higher attempt begins. Lines are gathered
- *                     and written together: when 64 KiB are full, a second of the run's clock has
- *                     passed, or an event, a record of the journal or a checkpoint is written, and
- *                     at the end. Who is killed loses a second of them, and none that a checkpoint
- *                     on disk has behind it
+ *                     and written together: when 256 steps wait, five seconds of the run's clock
+ *                     have passed, or an event, a record of the journal or a checkpoint is written,
+ *                     and at the end. Who is killed loses those that wait, and none that a
+ *                     checkpoint on disk has behind it
  *   decisions.jsonl   the journal: appended and synced before a decision takes effect
  *   resolved.yaml     every parameter with its origin
  *   receipt.json      how the run ended
