@@ -241,6 +241,20 @@ static void who_disarms_the_gate(void **state)
     expect_off(&search, OFF(MOMENTS), 1, true);
     expect_off(&search, OFF(TILE), 1, false);
     expect_verdict(&search, TT_SEARCH_SINGLE, OFF(MOMENTS), OFF(MOMENTS), 1);
+    /* It cures where it is the last state, and from no older one does anybody: it is the codec. */
+    tt_search_begin(&search, &setup);
+    expect_off(&search, 0, 0, false);
+    expect_off(&search, OFF(RLVR), 0, false);
+    expect_off(&search, OFF(CODEC), 0, true);
+    expect_off(&search, OFF(TILE), 0, false);
+    for (int depth = 1; depth < setup.depth_count; depth++) {
+        expect_off(&search, 0, depth, false);
+        expect_off(&search, OFF(RLVR), depth, false);
+        expect_off(&search, OFF(CODEC), depth, false);
+        expect_off(&search, OFF(MOMENTS), depth, false);
+        expect_off(&search, OFF(TILE), depth, false);
+    }
+    expect_verdict(&search, TT_SEARCH_SINGLE, OFF(CODEC), OFF(CODEC), 0);
     /* So did damage to a younger state. */
     tt_search_begin(&search, &setup);
     expect_off(&search, 0, 0, false);

@@ -387,6 +387,9 @@ static void drift_warns_then_trips(void **state)
             }
         }
         tt_measurements measured = healthy();
+        tt_measurements_set(&measured, metrics[i], -1);
+        assert_int_equal(tt_gate_judge(&limits, &run, &none, gate, TT_GATES_ALL, &measured).verdict,
+                         TT_TRIP);
         measured.present[metrics[i]] = false;
         assert_true(tt_gate_judge(&limits, &run, &none, gate, TT_GATES_ALL, &measured).missing);
     }

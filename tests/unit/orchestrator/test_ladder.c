@@ -482,6 +482,15 @@ static void looks_closer(void **state)
     assert_int_equal(tt_ladder_trip(&ladder, 21, true, true), TT_ACTION_RETRY);
     assert_int_equal(tt_ladder_trip(&ladder, 21, true, true), TT_ACTION_SEARCH);
     assert_true(tt_ladder_look_closer(&ladder));
+    assert_false(tt_ladder_wants_state(&ladder, 21 - TT_LADDER_CLOSE)); /* not gone back yet */
+    /* Nobody is left to search for when the step is reached again: the ladder goes on. */
+    assert_int_equal(tt_ladder_trip(&ladder, 21, true, false), TT_ACTION_ROLLBACK);
+    tt_ladder_rolled_back(&ladder, 8);
+    assert_int_equal(tt_ladder_trip(&ladder, 21, true, false), TT_ACTION_SKIP);
+    /* Nor is there a closer look when rollbacks have led nowhere too often. */
+    tt_ladder_init(&ladder, 20);
+    ladder.fruitless = TT_LADDER_MAX_FRUITLESS;
+    assert_false(tt_ladder_look_closer(&ladder));
 }
 
 int main(void)
