@@ -354,6 +354,9 @@ static tt_status adapt_one(tt_orchestrator *o, int optimization)
     return move == TT_ADAPT_HOLD ? TT_OK : begin_trial(o, optimization, move, error.value);
 }
 
+/* A baseline may be that much slower than what runs now: plain kernels are. */
+enum { BASELINE_SLOWER = 100 };
+
 /* How much all of it together gains: a trial of everything off. */
 static tt_status measure_baseline(tt_orchestrator *o)
 {
@@ -365,7 +368,7 @@ static tt_status measure_baseline(tt_orchestrator *o)
         wanted = wanted || (o->optimizations[i].tier == TT_TIER_TILE && any_adaptable(o, (int)i));
     }
     if (!wanted || recent || !on || !o->host.run_step ||
-        !tt_affordable(o, tt_step_seconds(o) * TT_TRIAL_MIN_PAIRS)) {
+        !tt_affordable(o, tt_step_seconds(o) * TT_TRIAL_MIN_PAIRS * BASELINE_SLOWER)) {
         return TT_OK;
     }
     tt_config *off = NULL;
