@@ -13,8 +13,8 @@ fail() {
 }
 
 command -v git >/dev/null || exit 77
-mkdir -p "$scratch/bin" "$scratch/work/.ci" "$scratch/work/sub folder"
-cd "$scratch/work"
+mkdir -p "$scratch/bin" "$scratch/tree/.ci" "$scratch/tree/sub folder"
+cd "$scratch/tree"
 cp "$source/quickstart" .
 printf '#!/bin/sh\n' >.ci/install-packages
 printf '#!/bin/sh\nmkdir -p build/quickstart/bin\ncp ../bin/trimtab build/quickstart/bin\n' >../bin/cmake
