@@ -129,33 +129,50 @@ static work build(const bench *b, const shape *s, int64_t scale, bench_args *g)
     double n = (double)first, rows = n * (double)s->b;
     switch (s->op) {
     case TT_OP_LINEAR_FORWARD:
-        g->linear_forward = (tt_linear_forward_args){first, s->b, s->c, t[0], t[1], t[2], t[3]};
+        g->linear_forward = (tt_linear_forward_args){
+            .m = first, .n = s->b, .k = s->c, .x = t[0], .w = t[1], .bias = t[2], .y = t[3]};
         break;
     case TT_OP_LINEAR_DGRAD:
-        g->linear_dgrad = (tt_linear_dgrad_args){first, s->b, s->c, t[0], t[1], t[2], false};
+        g->linear_dgrad = (tt_linear_dgrad_args){
+            .m = first, .n = s->b, .k = s->c, .dy = t[0], .w = t[1], .dx = t[2]};
         break;
     case TT_OP_LINEAR_WGRAD:
-        g->linear_wgrad = (tt_linear_wgrad_args){first, s->b, s->c, t[0], t[1], t[2], t[3]};
+        g->linear_wgrad = (tt_linear_wgrad_args){
+            .m = first, .n = s->b, .k = s->c, .dy = t[0], .x = t[1], .dw = t[2], .dbias = t[3]};
         break;
     case TT_OP_ATTENTION_FORWARD: /* the causal half */
         g->attention_forward =
-            (tt_attention_forward_args){first, s->b, s->c, s->d, t[0], t[1], t[2]};
+            (tt_attention_forward_args){first, s->b, s->c, s->d, t[0], t[1], t[2], s->c};
         return (work){2 * rows * (double)(s->b + 1) * (double)s->d, 0};
     case TT_OP_ATTENTION_BACKWARD:
-        g->attention_backward =
-            (tt_attention_backward_args){first, s->b, s->c, s->d, t[0], t[1], t[2], t[3], t[4]};
+        g->attention_backward = (tt_attention_backward_args){first, s->b, s->c, s->d, t[0],
+                                                             t[1],  t[2], t[3], t[4], s->c};
         return (work){5 * rows * (double)(s->b + 1) * (double)s->d, 0};
     case TT_OP_ATTENTION_CACHED:
         g->attention_cached =
-            (tt_attention_cached_args){first, s->b, s->c, s->d, s->d, t[0], t[1], t[2], t[3]};
+            (tt_attention_cached_args){first, s->b, s->c, s->d, s->d, t[0], t[1], t[2], t[3], s->c};
         return (work){0, 8 * (double)(s->b + 1) * (double)s->d};
     case TT_OP_LAYERNORM_FORWARD:
-        g->layernorm_forward =
-            (tt_layernorm_forward_args){first, s->b, t[0], t[1], t[2], t[3], t[4], t[5]};
+        g->layernorm_forward = (tt_layernorm_forward_args){.rows = first,
+                                                           .channels = s->b,
+                                                           .x = t[0],
+                                                           .gamma = t[1],
+                                                           .beta = t[2],
+                                                           .y = t[3],
+                                                           .mean = t[4],
+                                                           .rstd = t[5]};
         return (work){0, 8 * rows};
     case TT_OP_LAYERNORM_BACKWARD:
-        g->layernorm_backward = (tt_layernorm_backward_args){first, s->b, t[0], t[1], t[2],
-                                                             t[3],  t[4], t[5], t[6], t[7]};
+        g->layernorm_backward = (tt_layernorm_backward_args){.rows = first,
+                                                             .channels = s->b,
+                                                             .dy = t[0],
+                                                             .x = t[1],
+                                                             .gamma = t[2],
+                                                             .mean = t[3],
+                                                             .rstd = t[4],
+                                                             .dx = t[5],
+                                                             .dgamma = t[6],
+                                                             .dbeta = t[7]};
         return (work){0, 16 * rows};
     case TT_OP_GELU_FORWARD:
         g->gelu_forward = (tt_gelu_forward_args){first, t[0], t[1]};

@@ -91,6 +91,8 @@ tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, 
         WIDEN(float);
     case TT_F64:
         WIDEN(double);
+    case TT_BF16: /* in no file */
+        break;
     }
     return TT_OK;
 }

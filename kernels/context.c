@@ -75,14 +75,14 @@ tt_status tt_context_create(const tt_context_options *options, tt_context **out)
     if (context == NULL)
         return tt_fail(TT_ENOMEM, "a context cannot be had");
     pthread_mutex_init(&context->guard_lock, NULL);
-    context->dtype = options->dtype;
+    context->dtype = context->compute = options->dtype;
     context->exec.threads = options->threads > 0 ? options->threads : tt_threads_available();
     if (context->exec.threads > TT_MAX_THREADS)
         context->exec.threads = TT_MAX_THREADS;
     context->exec.tile = (tt_tile){32, 32, 32};
     context->exec.stream_bytes = TT_STREAM_BYTES;
     for (int op = 0; op < TT_OP_COUNT; op++)
-        context->table[op] = tt_variant_best((tt_op)op, context->dtype);
+        tt_context_choose_best(context, (tt_op)op);
     status = create_tensors(context, options);
     if (status == TT_OK)
         status = create_scratch(context);
@@ -112,6 +112,20 @@ int tt_context_threads(const tt_context *context)
 tt_dtype tt_context_dtype(const tt_context *context)
 {
     return context->dtype;
+}
+
+tt_dtype tt_context_compute(const tt_context *context)
+{
+    return context->compute;
+}
+
+tt_status tt_context_set_compute(tt_context *context, tt_dtype compute)
+{
+    if (compute != context->dtype && !(compute == TT_BF16 && context->dtype == TT_F32))
+        return tt_fail(TT_EINVAL, "a context of %s cannot compute in %s",
+                       tt_dtype_name(context->dtype), tt_dtype_name(compute));
+    context->compute = compute;
+    return TT_OK;
 }
 
 tt_tile tt_context_tile(const tt_context *context)

@@ -38,9 +38,21 @@ typedef struct tt_variant {
     tt_kernel_fn run;
 } tt_variant;
 
+/* How the variants of one name and compute type pack weights ahead (see tt_linear_pack). */
+typedef struct tt_packer {
+    const char *name;
+    tt_dtype dtype;
+    tt_isa isa;
+    size_t (*bytes)(tt_op op, int64_t n, int64_t k);
+    void (*pack)(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w, void *packed);
+} tt_packer;
+
+/* Rows of tt_context.table: what it computes in. */
+enum { TT_COMPUTE_REAL, TT_COMPUTE_BF16, TT_COMPUTES };
+
 struct tt_context {
     tt_exec exec;
-    tt_dtype dtype;
+    tt_dtype dtype, compute;
     tt_arena *tensors; /* taken whole at creation: base and bytes below */
     tt_arena *scratch;
     char *base;
@@ -48,12 +60,22 @@ struct tt_context {
     bool guard;
     pthread_mutex_t guard_lock;
     int guard_depth;
-    const tt_variant *table[TT_OP_COUNT];
+    const tt_variant *table[TT_COMPUTES][TT_OP_COUNT];
 };
+
+/* The variant that runs `op` now. */
+static inline const tt_variant *tt_context_current(const tt_context *context, tt_op op)
+{
+    return context->table[context->compute == TT_BF16 ? TT_COMPUTE_BF16 : TT_COMPUTE_REAL][op];
+}
 
 /* Every compiled-in variant, in variants.def's order: a later one is preferred. */
 const tt_variant *tt_variants(size_t *count);
-const tt_variant *tt_variant_best(tt_op op, tt_dtype dtype);
+/* Operations without activations have no rows of TT_BF16: theirs of TT_F32 then. */
+const tt_variant *tt_variant_best(tt_op op, tt_dtype compute);
+
+/* The best that the machine has for `op`, in every compute type. */
+void tt_context_choose_best(tt_context *context, tt_op op);
 
 /* Each side a power of two from TT_TILE_MIN to TT_TILE_MAX. */
 bool tt_tile_valid(tt_tile tile);
@@ -65,7 +87,12 @@ tt_status tt_op_validate_data(tt_op op, const void *args);
 
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
     tt_status function(const tt_exec *exec, const void *args);
+#define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
+    size_t bytes_function(tt_op op, int64_t n, int64_t k);                                         \
+    void pack_function(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w,         \
+                       void *packed);
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_PACKER
 
 #endif

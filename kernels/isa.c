@@ -11,6 +11,8 @@ const char *tt_isa_name(tt_isa isa)
         return "x86-64-v3";
     case TT_ISA_X86_64_V4:
         return "x86-64-v4";
+    case TT_ISA_AMX_BF16:
+        return "amx-bf16";
     }
     return "?";
 }

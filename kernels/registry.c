@@ -7,8 +7,21 @@
 static const tt_variant variants[] = {
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
     {{TT_OP_##id, name, dtype, isa, numerics, tiled}, function},
+#define TT_PACKER(name, dtype, isa, bytes_function, pack_function)
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_PACKER
+};
+
+/* Ends with an empty one. */
+static const tt_packer packers[] = {
+#define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)
+#define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
+    {name, dtype, isa, bytes_function, pack_function},
+#include "variants.def"
+#undef TT_VARIANT
+#undef TT_PACKER
+    {0},
 };
 
 static const char *const op_names[TT_OP_COUNT] = {
@@ -38,9 +51,21 @@ const tt_variant_info *tt_variant_at(size_t index)
     return index < tt_variant_count() ? &variants[index].info : NULL;
 }
 
-const tt_variant *tt_variant_best(tt_op op, tt_dtype dtype)
+/* The type in which `op` has rows when a context computes in `compute`. */
+static tt_dtype row_dtype(tt_op op, tt_dtype compute)
+{
+    if (compute != TT_BF16)
+        return compute;
+    for (size_t i = 0; i < tt_variant_count(); i++)
+        if (variants[i].info.op == op && variants[i].info.dtype == TT_BF16)
+            return TT_BF16;
+    return TT_F32;
+}
+
+const tt_variant *tt_variant_best(tt_op op, tt_dtype compute)
 {
     const tt_variant *best = NULL;
+    tt_dtype dtype = row_dtype(op, compute);
     for (size_t i = 0; i < tt_variant_count(); i++)
         if (variants[i].info.op == op && variants[i].info.dtype == dtype &&
             tt_isa_available(variants[i].info.isa))
@@ -48,8 +73,9 @@ const tt_variant *tt_variant_best(tt_op op, tt_dtype dtype)
     return best;
 }
 
-static const tt_variant *find_variant(tt_op op, tt_dtype dtype, const char *name)
+static const tt_variant *find_variant(tt_op op, tt_dtype compute, const char *name)
 {
+    tt_dtype dtype = row_dtype(op, compute);
     for (size_t i = 0; i < tt_variant_count(); i++)
         if (variants[i].info.op == op && variants[i].info.dtype == dtype &&
             strcmp(variants[i].info.name, name) == 0)
@@ -57,15 +83,27 @@ static const tt_variant *find_variant(tt_op op, tt_dtype dtype, const char *name
     return NULL;
 }
 
-/* "reference, blocked_v1, ...": those of `op` (any if TT_OP_COUNT) that this machine can run. */
-static void list_names(tt_op op, tt_dtype dtype, char *out, size_t bytes)
+/* What row `compute` of the context's table is for; false where the context has no such row. */
+static bool compute_dtype(const tt_context *context, int compute, tt_dtype *dtype)
+{
+    *dtype = compute == TT_COMPUTE_BF16 ? TT_BF16 : context->dtype;
+    return compute == TT_COMPUTE_REAL || context->dtype == TT_F32;
+}
+
+/* "reference, blocked_v1, ...": what this machine can run for `op` in any of the context's compute
+ * types, each name once. */
+static void list_names(const tt_context *context, tt_op op, char *out, size_t bytes)
 {
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < tt_variant_count() && used < bytes; i++) {
         const tt_variant_info *info = &variants[i].info;
-        if (info->dtype != dtype || !tt_isa_available(info->isa) ||
-            info->op != (op == TT_OP_COUNT ? (tt_op)0 : op))
+        bool listed = false;
+        for (size_t j = 0; j < i; j++)
+            listed = listed ||
+                     (variants[j].info.op == op && strcmp(variants[j].info.name, info->name) == 0);
+        if (listed || info->op != op || !tt_isa_available(info->isa) ||
+            (info->dtype == TT_F64) != (context->dtype == TT_F64))
             continue;
         int wrote = snprintf(out + used, bytes - used, "%s%s", used > 0 ? ", " : "", info->name);
         used += wrote > 0 ? (size_t)wrote : 0;
@@ -74,54 +112,124 @@ static void list_names(tt_op op, tt_dtype dtype, char *out, size_t bytes)
 
 const tt_variant_info *tt_context_variant(const tt_context *context, tt_op op)
 {
-    return (unsigned)op < TT_OP_COUNT ? &context->table[op]->info : NULL;
+    return (unsigned)op < TT_OP_COUNT ? &tt_context_current(context, op)->info : NULL;
+}
+
+/* The context's variants of `op` so named, by compute type; false when there is none. */
+static bool find_variants(const tt_context *context, tt_op op, const char *name,
+                          const tt_variant *found[TT_COMPUTES])
+{
+    bool any = false;
+    for (int compute = 0; compute < TT_COMPUTES; compute++) {
+        tt_dtype dtype;
+        found[compute] =
+            compute_dtype(context, compute, &dtype) ? find_variant(op, dtype, name) : NULL;
+        any = any || found[compute] != NULL;
+    }
+    return any;
+}
+
+static tt_status check_available(const tt_context *context, tt_op op, const tt_variant *variant)
+{
+    char names[256];
+    if (variant == NULL || tt_isa_available(variant->info.isa))
+        return TT_OK;
+    list_names(context, op, names, sizeof names);
+    return tt_fail(TT_EUNSUPPORTED,
+                   "%s variant '%s' needs %s, which this machine lacks; there are: auto, %s",
+                   tt_op_name(op), variant->info.name, tt_isa_name(variant->info.isa), names);
+}
+
+void tt_context_choose_best(tt_context *context, tt_op op)
+{
+    for (int compute = 0; compute < TT_COMPUTES; compute++) {
+        tt_dtype dtype;
+        if (compute_dtype(context, compute, &dtype))
+            context->table[compute][op] = tt_variant_best(op, dtype);
+    }
 }
 
 tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name)
 {
     char names[256];
+    const tt_variant *found[TT_COMPUTES];
     if ((unsigned)op >= TT_OP_COUNT || name == NULL)
         return tt_fail(TT_EINVAL, "set_variant: no operation %d or no name", (int)op);
     if (strcmp(name, "auto") == 0) {
-        context->table[op] = tt_variant_best(op, context->dtype);
+        tt_context_choose_best(context, op);
         return TT_OK;
     }
-    const tt_variant *variant = find_variant(op, context->dtype, name);
-    list_names(op, context->dtype, names, sizeof names);
-    if (variant == NULL)
+    if (!find_variants(context, op, name, found)) {
+        list_names(context, op, names, sizeof names);
         return tt_fail(TT_ENOTFOUND, "%s has no %s variant '%s'; there are: auto, %s",
                        tt_op_name(op), tt_dtype_name(context->dtype), name, names);
-    if (!tt_isa_available(variant->info.isa))
-        return tt_fail(TT_EUNSUPPORTED,
-                       "%s variant '%s' needs %s, which this machine lacks; there are: auto, %s",
-                       tt_op_name(op), name, tt_isa_name(variant->info.isa), names);
-    context->table[op] = variant;
+    }
+    for (int compute = 0; compute < TT_COMPUTES; compute++)
+        if (check_available(context, op, found[compute]) != TT_OK)
+            return TT_EUNSUPPORTED;
+    for (int compute = 0; compute < TT_COMPUTES; compute++)
+        if (found[compute] != NULL)
+            context->table[compute][op] = found[compute];
     return TT_OK;
 }
 
 tt_status tt_context_set_variants(tt_context *context, const char *name)
 {
     char names[256];
-    bool found = false, any = name != NULL && strcmp(name, "auto") == 0;
+    bool any = name != NULL && strcmp(name, "auto") == 0, known = any;
+    const tt_variant *found[TT_COMPUTES];
     if (name == NULL)
         return tt_fail(TT_EINVAL, "set_variants: no name");
-    for (int op = 0; op < TT_OP_COUNT; op++) {
-        const tt_variant *variant = find_variant((tt_op)op, context->dtype, name);
-        if (!any && variant == NULL)
+    for (int op = 0; op < TT_OP_COUNT && !any; op++) {
+        if (!find_variants(context, (tt_op)op, name, found))
             continue;
-        /* Nothing changes unless all can. */
-        if (variant != NULL && !tt_isa_available(variant->info.isa))
-            return tt_context_set_variant(context, (tt_op)op, name);
-        found = true;
+        known = true;
+        for (int compute = 0; compute < TT_COMPUTES; compute++) /* nothing changes unless all can */
+            if (check_available(context, (tt_op)op, found[compute]) != TT_OK)
+                return TT_EUNSUPPORTED;
     }
-    if (!found) {
-        list_names(TT_OP_COUNT, context->dtype, names, sizeof names);
+    if (!known) {
+        list_names(context, (tt_op)0, names, sizeof names);
         return tt_fail(TT_ENOTFOUND, "no operation has a %s variant '%s'; there are: auto, %s",
                        tt_dtype_name(context->dtype), name, names);
     }
     for (int op = 0; op < TT_OP_COUNT; op++)
-        if (any || find_variant((tt_op)op, context->dtype, name) != NULL)
+        if (any || find_variants(context, (tt_op)op, name, found))
             (void)tt_context_set_variant(context, (tt_op)op, name);
+    return TT_OK;
+}
+
+/* The packer of what the context runs for `op`; NULL when it packs nothing ahead. */
+static const tt_packer *packer_of(const tt_context *context, tt_op op)
+{
+    if (op != TT_OP_LINEAR_FORWARD && op != TT_OP_LINEAR_DGRAD)
+        return NULL;
+    const tt_variant_info *info = &tt_context_current(context, op)->info;
+    for (const tt_packer *packer = packers; packer->name != NULL; packer++)
+        if (packer->dtype == info->dtype && strcmp(packer->name, info->name) == 0)
+            return packer;
+    return NULL;
+}
+
+size_t tt_linear_packed_bytes(const tt_context *context, tt_op op, int64_t n, int64_t k)
+{
+    const tt_packer *packer = packer_of(context, op);
+    return packer != NULL ? packer->bytes(op, n, k) : 0;
+}
+
+tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, const void *w,
+                         void *packed)
+{
+    const tt_packer *packer = packer_of(context, op);
+    if (packer == NULL)
+        return tt_fail(TT_EUNSUPPORTED, "%s: its variant packs no weights ahead", tt_op_name(op));
+    if (n < 0 || k < 0 || (n * k > 0 && (w == NULL || packed == NULL)))
+        return tt_fail(TT_EINVAL, "linear_pack: a size is negative or a tensor is NULL");
+    tt_status status = tt_tensor_open(context);
+    if (status != TT_OK)
+        return status;
+    packer->pack(&context->exec, op, n, k, w, packed);
+    tt_tensor_close(context);
     return TT_OK;
 }
 
@@ -137,7 +245,7 @@ tt_status tt_op_run(tt_context *context, tt_op op, const void *args)
         return status;
     status = tt_op_validate_data(op, args);
     if (status == TT_OK)
-        status = context->table[op]->run(&context->exec, args);
+        status = tt_context_current(context, op)->run(&context->exec, args);
     tt_tensor_close(context);
     return status;
 }

@@ -302,7 +302,7 @@ static tt_tune_target target_of(tt_context *context)
     tt_tune_target target = {
         .run = run_in_context, .user = context, .threads = context->exec.threads};
     for (int op = 0; op < TT_OP_COUNT; op++)
-        target.numerics[op] = context->table[op]->info.numerics;
+        target.numerics[op] = tt_context_current(context, (tt_op)op)->info.numerics;
     return target;
 }
 
@@ -337,9 +337,9 @@ tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
 {
     if (context == NULL || context->dtype != TT_F32)
         return tt_fail(TT_EINVAL, "tune: tiles are tuned in an f32 context");
-    if (chosen != NULL && !context->table[TT_OP_LINEAR_FORWARD]->info.tiled &&
-        !context->table[TT_OP_LINEAR_DGRAD]->info.tiled &&
-        !context->table[TT_OP_LINEAR_WGRAD]->info.tiled) {
+    if (chosen != NULL && !tt_context_current(context, TT_OP_LINEAR_FORWARD)->info.tiled &&
+        !tt_context_current(context, TT_OP_LINEAR_DGRAD)->info.tiled &&
+        !tt_context_current(context, TT_OP_LINEAR_WGRAD)->info.tiled) {
         *chosen = 0;
         return begin_results(options, results);
     }

@@ -262,13 +262,21 @@ static tt_status run_shape(const tt_problem *problem, const tt_tune_target *targ
     int64_t k = problem->k;
     if (problem->op == TT_OP_LINEAR_FORWARD)
         return target->run(target->user, tile, problem->op,
-                           &(tt_linear_forward_args){rows, columns, k, a, b,
-                                                     bias_of(problem, columns), problem->out});
+                           &(tt_linear_forward_args){.m = rows,
+                                                     .n = columns,
+                                                     .k = k,
+                                                     .x = a,
+                                                     .w = b,
+                                                     .bias = bias_of(problem, columns),
+                                                     .y = problem->out});
     if (problem->op == TT_OP_LINEAR_DGRAD)
-        return target->run(target->user, tile, problem->op,
-                           &(tt_linear_dgrad_args){rows, k, columns, a, b, problem->out, false});
+        return target->run(
+            target->user, tile, problem->op,
+            &(tt_linear_dgrad_args){
+                .m = rows, .n = k, .k = columns, .dy = a, .w = b, .dx = problem->out});
     return target->run(target->user, tile, problem->op,
-                       &(tt_linear_wgrad_args){k, rows, columns, a, b, problem->out, NULL});
+                       &(tt_linear_wgrad_args){
+                           .m = k, .n = rows, .k = columns, .dy = a, .x = b, .dw = problem->out});
 }
 
 tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target, tt_tile tile)

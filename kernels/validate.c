@@ -21,12 +21,16 @@ static tt_status check_linear(tt_op op, int64_t m, int64_t n, int64_t k, bool te
 
 static tt_status check_linear_forward(tt_op op, const tt_linear_forward_args *g)
 {
+    if (g->gelu != NULL && g->real_y)
+        return refuse(op, "gelu is of a y that is an activation, not real_y");
     return check_linear(op, g->m, g->n, g->k,
                         has(g->m * g->k, g->x) && has(g->n * g->k, g->w) && has(g->m * g->n, g->y));
 }
 
 static tt_status check_linear_dgrad(tt_op op, const tt_linear_dgrad_args *g)
 {
+    if (g->gelu_x != NULL && g->accumulate)
+        return refuse(op, "accumulate does not go with gelu_x");
     return check_linear(op, g->m, g->n, g->k,
                         has(g->m * g->n, g->dy) && has(g->n * g->k, g->w) &&
                             has(g->m * g->k, g->dx));
@@ -44,7 +48,7 @@ static tt_status check_embedding_forward(tt_op op, const tt_embedding_forward_ar
     if (g->batch < 0 || g->time < 0 || g->channels < 0 || g->position < 0)
         return refuse(op, "batch, time, channels or position is negative");
     int64_t n = g->batch * g->time * g->channels;
-    bool tensors = has(n, g->tokens) && has(n, g->wte) && has(n, g->wpe) && has(n, g->out);
+    bool tensors = has(n, g->tokens) && has(n, g->wte) && has(n, g->out);
     return tensors ? TT_OK : refuse(op, "a tensor is NULL");
 }
 
@@ -53,7 +57,7 @@ static tt_status check_embedding_backward(tt_op op, const tt_embedding_backward_
     if (g->batch < 0 || g->time < 0 || g->channels < 0)
         return refuse(op, "batch, time or channels is negative");
     int64_t n = g->batch * g->time * g->channels;
-    bool tensors = has(n, g->tokens) && has(n, g->dout) && has(n, g->dwte) && has(n, g->dwpe);
+    bool tensors = has(n, g->tokens) && has(n, g->dout) && has(n, g->dwte);
     return tensors ? TT_OK : refuse(op, "a tensor is NULL");
 }
 
@@ -62,6 +66,8 @@ static tt_status check_layernorm_forward(tt_op op, const tt_layernorm_forward_ar
     if (g->rows < 0 || g->channels < 0)
         return refuse(op, "rows or channels is negative");
     int64_t n = g->rows * g->channels;
+    if (g->branch != NULL && !has(n, g->sum))
+        return refuse(op, "a branch needs a place for the sum");
     bool tensors = has(n, g->x) && has(n, g->gamma) && has(n, g->beta) && has(n, g->y) &&
                    has(n, g->mean) && has(n, g->rstd);
     return tensors ? TT_OK : refuse(op, "a tensor is NULL");
@@ -77,6 +83,46 @@ static tt_status check_layernorm_backward(tt_op op, const tt_layernorm_backward_
     return tensors ? TT_OK : refuse(op, "a tensor is NULL");
 }
 
+static tt_status check_rmsnorm_forward(tt_op op, const tt_rmsnorm_forward_args *g)
+{
+    if (g->rows < 0 || g->channels < 0)
+        return refuse(op, "rows or channels is negative");
+    int64_t n = g->rows * g->channels;
+    if (g->branch != NULL && !has(n, g->sum))
+        return refuse(op, "a branch needs a place for the sum");
+    bool tensors = has(n, g->x) && has(n, g->gamma) && has(n, g->y) && has(n, g->rstd);
+    return tensors ? TT_OK : refuse(op, "a tensor is NULL");
+}
+
+static tt_status check_rmsnorm_backward(tt_op op, const tt_rmsnorm_backward_args *g)
+{
+    if (g->rows < 0 || g->channels < 0)
+        return refuse(op, "rows or channels is negative");
+    int64_t n = g->rows * g->channels;
+    bool tensors = has(n, g->dy) && has(n, g->x) && has(n, g->gamma) && has(n, g->rstd) &&
+                   has(n, g->dx) && has(n, g->dgamma);
+    return tensors ? TT_OK : refuse(op, "a tensor is NULL");
+}
+
+static tt_status check_kv_heads(tt_op op, int64_t heads, int64_t kv_heads)
+{
+    if (kv_heads <= 0 || heads % kv_heads != 0)
+        return tt_fail(TT_EINVAL, "%s: %lld heads do not share %lld key heads evenly",
+                       tt_op_name(op), (long long)heads, (long long)kv_heads);
+    return TT_OK;
+}
+
+static tt_status check_rope(tt_op op, const tt_rope_args *g)
+{
+    if (g->batch < 0 || g->time < 0 || g->position < 0 || g->size < 0)
+        return refuse(op, "batch, time, position or size is negative");
+    if (g->heads <= 0 || check_kv_heads(op, g->heads, g->kv_heads) != TT_OK)
+        return TT_EINVAL;
+    if (g->size % 2 != 0 || !(g->theta > 0))
+        return refuse(op, "size must be even and theta positive");
+    return has(g->batch * g->time * g->size, g->qkv) ? TT_OK : refuse(op, "a tensor is NULL");
+}
+
 static tt_status check_heads(tt_op op, int64_t heads, int64_t channels)
 {
     if (heads <= 0 || channels < 0 || channels % heads != 0)
@@ -89,7 +135,8 @@ static tt_status check_attention_forward(tt_op op, const tt_attention_forward_ar
 {
     if (g->batch < 0 || g->time < 0)
         return refuse(op, "batch or time is negative");
-    if (check_heads(op, g->heads, g->channels) != TT_OK)
+    if (check_heads(op, g->heads, g->channels) != TT_OK ||
+        check_kv_heads(op, g->heads, g->kv_heads) != TT_OK)
         return TT_EINVAL;
     int64_t n = g->batch * g->time * g->channels;
     bool tensors = has(n, g->qkv) && has(n, g->out) && has(n, g->lse);
@@ -100,7 +147,8 @@ static tt_status check_attention_backward(tt_op op, const tt_attention_backward_
 {
     if (g->batch < 0 || g->time < 0)
         return refuse(op, "batch or time is negative");
-    if (check_heads(op, g->heads, g->channels) != TT_OK)
+    if (check_heads(op, g->heads, g->channels) != TT_OK ||
+        check_kv_heads(op, g->heads, g->kv_heads) != TT_OK)
         return TT_EINVAL;
     int64_t n = g->batch * g->time * g->channels;
     bool tensors =
@@ -112,7 +160,8 @@ static tt_status check_attention_cached(tt_op op, const tt_attention_cached_args
 {
     if (g->count < 0 || g->position < 0)
         return refuse(op, "count or position is negative");
-    if (check_heads(op, g->heads, g->channels) != TT_OK)
+    if (check_heads(op, g->heads, g->channels) != TT_OK ||
+        check_kv_heads(op, g->heads, g->kv_heads) != TT_OK)
         return TT_EINVAL;
     if (g->count > 1 && g->q_stride < g->channels)
         return refuse(op, "q_stride is less than channels");
@@ -136,6 +185,23 @@ static tt_status check_gelu_forward(tt_op op, const tt_gelu_forward_args *g)
 static tt_status check_gelu_backward(tt_op op, const tt_gelu_backward_args *g)
 {
     return check_elements(op, g->n, has(g->n, g->x) && has(g->n, g->dy) && has(g->n, g->dx));
+}
+
+static tt_status check_swiglu_forward(tt_op op, const tt_swiglu_forward_args *g)
+{
+    if (g->rows < 0 || g->width < 0)
+        return refuse(op, "rows or width is negative");
+    int64_t n = g->rows * g->width;
+    return has(n, g->x) && has(n, g->y) ? TT_OK : refuse(op, "a tensor is NULL");
+}
+
+static tt_status check_swiglu_backward(tt_op op, const tt_swiglu_backward_args *g)
+{
+    if (g->rows < 0 || g->width < 0)
+        return refuse(op, "rows or width is negative");
+    int64_t n = g->rows * g->width;
+    bool tensors = has(n, g->x) && has(n, g->dy) && has(n, g->dx);
+    return tensors ? TT_OK : refuse(op, "a tensor is NULL");
 }
 
 static tt_status check_add(tt_op op, const tt_add_args *g)

@@ -67,6 +67,8 @@ hid_t tt_hdf5_type(tt_dtype dtype)
         return H5T_IEEE_F32LE;
     case TT_F64:
         return H5T_IEEE_F64LE;
+    case TT_BF16: /* HDF5 has no such type: bf16 is kept as its bits, in U16 */
+        break;
     }
     return H5I_INVALID_HID;
 }

@@ -37,7 +37,7 @@ bool tt_store_shape_bytes(tt_dtype dtype, int rank, const int64_t *dims, int64_t
 {
     int64_t size = (int64_t)tt_dtype_size(dtype);
     bool empty = false;
-    if (size == 0 || rank < 0 || rank > TT_STORE_MAX_RANK)
+    if (size == 0 || dtype == TT_BF16 || rank < 0 || rank > TT_STORE_MAX_RANK)
         return false;
     for (int i = 0; i < rank; i++) {
         if (dims[i] < 0)

@@ -135,6 +135,7 @@ static tt_status backward_attention(const sweep *s, int64_t layer)
         .lse = tt_model_act(model, tt_model_layer_act(layer, ACT_LSE)),
         .dout = s->dbranch,
         .dqkv = s->dwide,
+        .kv_heads = model->dims.heads,
     };
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_BACKWARD, &attention));
     TRY(linear(s, tt_model_layer_param(layer, PARAM_QKV), 3 * s->channels, s->channels, s->dwide,

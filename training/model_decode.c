@@ -53,7 +53,8 @@ static tt_status decode_layer(const decode *d, int64_t layer)
                                                 .q = d->wide,
                                                 .keys = tt_kv_store_keys(d->store, layer),
                                                 .values = tt_kv_store_values(d->store, layer),
-                                                .out = d->branch};
+                                                .out = d->branch,
+                                                .kv_heads = model->dims.heads};
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_CACHED, &attention));
     TRY(project_into_residual(d, tt_model_layer_param(layer, PARAM_PROJ), channels, d->branch,
                               d->wide));

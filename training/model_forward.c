@@ -110,7 +110,8 @@ static tt_status attend(const tt_pass *pass, int64_t layer)
                                             .channels = channels,
                                             .qkv = tt_model_act(model, qkv),
                                             .out = tt_model_act(model, attn),
-                                            .lse = tt_model_act(model, lse)};
+                                            .lse = tt_model_act(model, lse),
+                                            .kv_heads = model->dims.heads};
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_FORWARD, &args));
     TRY(produced(pass, attn));
     return produced(pass, lse);

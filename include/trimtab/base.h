@@ -63,6 +63,7 @@ typedef enum tt_dtype {
     TT_F32,
     TT_F64,
     TT_I8,
+    TT_BF16,
 } tt_dtype;
 
 /* Bytes of one element; 0 for a value that is no tt_dtype. */

@@ -42,7 +42,14 @@ TT_API void tt_context_options_init(tt_context_options *options);
 TT_API tt_status tt_context_create(const tt_context_options *options, tt_context **out);
 TT_API void tt_context_destroy(tt_context *context);
 TT_API int tt_context_threads(const tt_context *context);
+/* TT_F32 or TT_F64: the type of parameters, their gradients, the residual stream and statistics. */
 TT_API tt_dtype tt_context_dtype(const tt_context *context);
+/* What the operations compute in from now on: the context's dtype (at first) or, in a context of
+ * f32, TT_BF16: mixed precision (Micikevicius et al. 2018; bfloat16 as in Kalamkar et al. 2019).
+ * Activations and their gradients then are bf16; products round both operands to bf16, to nearest
+ * even, and accumulate in f32; all else stays f32. TT_EINVAL for any other type. */
+TT_API tt_status tt_context_set_compute(tt_context *context, tt_dtype compute);
+TT_API tt_dtype tt_context_compute(const tt_context *context);
 
 /* Zeroed, 64-byte aligned tensor memory; freed with the context. TT_ENOMEM names the bytes. */
 TT_API tt_status tt_tensor_alloc(tt_context *context, size_t bytes, void **out);
@@ -67,102 +74,186 @@ TT_API void tt_tensor_close(tt_context *context);
 
 /* ---- 2. operations ------------------------------------------------------------------------ */
 
-/* "real" below is the context's dtype. Shapes are in elements. Sizes of 0 are legal no-ops.
- * Tensors do not overlap unless said. "+=" accumulates into what is there. */
+/* kernels_ops.def: one row per operation. */
+typedef enum tt_op {
+#define TT_OP(id, name, args) TT_OP_##id,
+#include "kernels_ops.def"
+#undef TT_OP
+    TT_OP_COUNT
+} tt_op;
 
-/* y[m,n] = x[m,k] w[n,k]^T + bias[n]. bias may be NULL. */
+/* Element types: "real" is the context's dtype; "act" is real too, but bf16 while the context
+ * computes in TT_BF16. Shapes are in elements. Sizes of 0 are legal no-ops. Tensors do not overlap
+ * unless said. "+=" accumulates into what is there. */
+
+/* y[m,n] = x[m,k] w[n,k]^T + bias[n]. bias may be NULL. With gelu != NULL also gelu[m,n] =
+ * GELU(y), from y as it is stored. */
 typedef struct tt_linear_forward_args {
     int64_t m, n, k;
-    const void *x, *w, *bias;
-    void *y;
+    const void *x;        /* act */
+    const void *w, *bias; /* real */
+    void *y;              /* act; real if real_y */
+    void *gelu;           /* act; NULL: not wanted. Not with real_y */
+    const void *packed;   /* w as tt_linear_pack left it for this operation; NULL: read w */
+    bool real_y;          /* y is real whatever the context computes in (the head's logits) */
 } tt_linear_forward_args;
 
-/* dx[m,k] = dy[m,n] w[n,k]; += if accumulate. */
+/* dx[m,k] = dy[m,n] w[n,k]; += if accumulate. With gelu_x != NULL, dx is that product times
+ * gelu'(gelu_x[m,k]): the gradient before the GELU whose output is this layer's input (not with
+ * accumulate). */
 typedef struct tt_linear_dgrad_args {
     int64_t m, n, k;
-    const void *dy, *w;
-    void *dx;
+    const void *dy; /* act */
+    const void *w;  /* real */
+    void *dx;       /* act */
     bool accumulate;
+    const void *gelu_x; /* act; NULL: none */
+    const void *packed; /* as above, for LINEAR_DGRAD */
 } tt_linear_dgrad_args;
 
-/* dw[n,k] += dy[m,n]^T x[m,k];  dbias[n] += column sums of dy (dbias may be NULL). Rows are added
- * strictly in order 0..m-1, so that microbatches add up to the same bits as one batch. */
+/* dw[n,k] += dy[m,n]^T x[m,k];  dbias[n] += column sums of dy (dbias may be NULL); with `overwrite`
+ * both start from zero, whatever is there. Rows are added strictly in order 0..m-1, so that
+ * microbatches add up to the same bits as one batch (class exact). */
 typedef struct tt_linear_wgrad_args {
     int64_t m, n, k;
-    const void *dy, *x;
-    void *dw, *dbias;
+    const void *dy, *x; /* act */
+    void *dw, *dbias;   /* real */
+    bool overwrite;
 } tt_linear_wgrad_args;
 
 /* out[b*t, c] = wte[tokens[b,t], :] + wpe[position + t, :]. tokens int32 in [0, vocab), in tensor
- * memory. */
+ * memory. All real. wpe NULL: no learned positions. */
 typedef struct tt_embedding_forward_args {
     int64_t batch, time, channels, position;
     const void *tokens, *wte, *wpe;
     void *out;
 } tt_embedding_forward_args;
 
-/* dwte[tokens] += dout, dwpe[t] += dout (position 0), rows in order. */
+/* dwte[tokens] += dout, dwpe[t] += dout (position 0), rows in order. All real. dwpe may be NULL. */
 typedef struct tt_embedding_backward_args {
     int64_t batch, time, channels;
     const void *tokens, *dout;
     void *dwte, *dwpe;
 } tt_embedding_backward_args;
 
-/* y = (x - mean) * rstd * gamma + beta over rows of `channels`; mean[rows], rstd[rows] are kept
- * for backward (Ba et al. 2016; eps 1e-5). */
+/* y = (s - mean) * rstd * gamma + beta over rows of `channels`; mean[rows], rstd[rows] are kept
+ * for backward (Ba et al. 2016; eps 1e-5). s is x or, with branch != NULL, x + branch, which is
+ * stored in sum (may be x): the residual addition before the norm in the same pass. */
 typedef struct tt_layernorm_forward_args {
     int64_t rows, channels;
-    const void *x, *gamma, *beta;
-    void *y, *mean, *rstd;
+    const void *x, *gamma, *beta; /* real */
+    void *y;                      /* act */
+    void *mean, *rstd;            /* real */
+    const void *branch;           /* act; NULL: none */
+    void *sum;                    /* real; with branch only */
 } tt_layernorm_forward_args;
 
-/* dx += ...; dgamma[channels] += ..., dbeta[channels] += ... (rows in order). */
+/* x is what was normalized. dx += ...; dgamma[channels] += ..., dbeta[channels] += ... (rows in
+ * order). With `overwrite_dx` dx, with `overwrite_parameters` dgamma and dbeta start from zero.
+ * dx_act != NULL: dx as the products want it, too. */
 typedef struct tt_layernorm_backward_args {
     int64_t rows, channels;
-    const void *dy, *x, *gamma, *mean, *rstd;
-    void *dx, *dgamma, *dbeta;
+    const void *dy;                      /* act */
+    const void *x, *gamma, *mean, *rstd; /* real */
+    void *dx, *dgamma, *dbeta;           /* real */
+    void *dx_act;                        /* act */
+    bool overwrite_dx, overwrite_parameters;
 } tt_layernorm_backward_args;
 
-/* Causal multi-head self-attention. qkv[batch,time,3*channels] holds q, k, v side by side, each
- * split into `heads` of channels/heads. Scores are scaled by 1/sqrt(head size). No time x time
- * matrix is kept: lse[batch,heads,time] is the log-sum-exp of each row of scores. */
+/* y = s * rstd * gamma, rstd = 1 / sqrt(mean(s^2) + 1e-5) (Zhang & Sennrich 2019); branch and sum
+ * as for LAYERNORM_FORWARD. */
+typedef struct tt_rmsnorm_forward_args {
+    int64_t rows, channels;
+    const void *x, *gamma; /* real */
+    void *y;               /* act */
+    void *rstd;            /* real */
+    const void *branch;    /* act; NULL: none */
+    void *sum;             /* real; with branch only */
+} tt_rmsnorm_forward_args;
+
+/* As LAYERNORM_BACKWARD. */
+typedef struct tt_rmsnorm_backward_args {
+    int64_t rows, channels;
+    const void *dy;               /* act */
+    const void *x, *gamma, *rstd; /* real */
+    void *dx, *dgamma;            /* real */
+    void *dx_act;                 /* act */
+    bool overwrite_dx, overwrite_parameters;
+} tt_rmsnorm_backward_args;
+
+/* Rotary position embedding (Su et al. 2021), in place on the queries and keys of
+ * qkv[batch,time,(heads + 2 kv_heads) * size]: of each head, elements i and i + size/2 turn by
+ * (position + t) * theta^(-2i/size). `inverse` turns back: that is the gradient. size is even. */
+typedef struct tt_rope_args {
+    int64_t batch, time, position, heads, kv_heads, size;
+    double theta;
+    void *qkv; /* act */
+    bool inverse;
+} tt_rope_args;
+
+/* Causal multi-head self-attention. qkv[batch,time,channels + 2 * kv_heads * size] holds q, k, v
+ * side by side, size = channels/heads; out[batch,time,channels]. Query head h reads key head
+ * h / (heads/kv_heads): kv_heads = heads is multi-head, fewer (a divisor) is grouped-query
+ * attention (Ainslie et al. 2023). Scores are scaled by 1/sqrt(size). No time x time matrix is
+ * kept: lse[batch,heads,time] is the log-sum-exp of each row of scores. */
 typedef struct tt_attention_forward_args {
     int64_t batch, time, heads, channels;
-    const void *qkv;
-    void *out, *lse;
+    const void *qkv; /* act */
+    void *out;       /* act */
+    void *lse;       /* real */
+    int64_t kv_heads;
 } tt_attention_forward_args;
 
-/* dqkv[batch,time,3*channels] is overwritten. */
+/* dqkv, laid out as qkv, is overwritten. */
 typedef struct tt_attention_backward_args {
     int64_t batch, time, heads, channels;
-    const void *qkv, *out, *lse, *dout;
-    void *dqkv;
+    const void *qkv, *out; /* act */
+    const void *lse;       /* real */
+    const void *dout;      /* act */
+    void *dqkv;            /* act */
+    int64_t kv_heads;
 } tt_attention_backward_args;
 
 /* Attention of `count` new queries at positions position..position+count-1 of one sequence over
- * keys and values [.., channels] that a KV store already holds up to and including the new ones.
- * q has row stride q_stride elements. out[count, channels]. */
+ * keys and values [.., kv_heads * size] that a KV store already holds up to and including the new
+ * ones. q has row stride q_stride elements. out[count, channels]. All act. */
 typedef struct tt_attention_cached_args {
     int64_t count, position, heads, channels, q_stride;
     const void *q, *keys, *values;
     void *out;
+    int64_t kv_heads;
 } tt_attention_cached_args;
 
-/* GELU, tanh form (Hendrycks & Gimpel 2016; GPT-2). y[n]. */
+/* GELU, tanh form (Hendrycks & Gimpel 2016; GPT-2). y[n]. act. */
 typedef struct tt_gelu_forward_args {
     int64_t n;
     const void *x;
     void *y;
 } tt_gelu_forward_args;
 
-/* dx[n] = dy * gelu'(x); dx may be dy. */
+/* dx[n] = dy * gelu'(x); dx may be dy. act. */
 typedef struct tt_gelu_backward_args {
     int64_t n;
     const void *x, *dy;
     void *dx;
 } tt_gelu_backward_args;
 
-/* out[n] = a + b; out may be a or b. */
+/* y[rows,width] = silu(gate) * up, gate and up side by side in x[rows, 2 * width] (Shazeer 2020).
+ * act. */
+typedef struct tt_swiglu_forward_args {
+    int64_t rows, width;
+    const void *x;
+    void *y;
+} tt_swiglu_forward_args;
+
+/* dx[rows, 2 * width]; dx may be x. act. */
+typedef struct tt_swiglu_backward_args {
+    int64_t rows, width;
+    const void *x, *dy;
+    void *dx;
+} tt_swiglu_backward_args;
+
+/* out[n] = a + b; out may be a or b. a and out real, b act. */
 typedef struct tt_add_args {
     int64_t n;
     const void *a, *b;
@@ -170,12 +261,13 @@ typedef struct tt_add_args {
 } tt_add_args;
 
 /* Row-wise softmax cross-entropy: losses[r] = -log softmax(logits[r])[targets[r]]; with
- * dlogits != NULL also dlogits = (softmax - onehot) * scale (dlogits may be logits).
- * targets int32. */
+ * dlogits != NULL also dlogits = (softmax - onehot) * scale (dlogits may be logits where act is
+ * real). targets int32. */
 typedef struct tt_softmax_xent_args {
     int64_t rows, vocab;
-    const void *logits, *targets;
-    void *losses, *dlogits;
+    const void *logits, *targets; /* real */
+    void *losses;                 /* real */
+    void *dlogits;                /* act */
     double scale;
 } tt_softmax_xent_args;
 
@@ -218,17 +310,18 @@ typedef struct tt_adamw_args {
     tt_verdict *verdict;
 } tt_adamw_args;
 
-/* kernels_ops.def: one row per operation. */
-typedef enum tt_op {
-#define TT_OP(id, name, args) TT_OP_##id,
-#include "kernels_ops.def"
-#undef TT_OP
-    TT_OP_COUNT
-} tt_op;
-
 TT_API const char *tt_op_name(tt_op op);
 /* Runs the context's chosen variant. `args` points to the operation's own argument struct. */
 TT_API tt_status tt_op_run(tt_context *context, tt_op op, const void *args);
+
+/* Bytes of a weight w[n,k] packed for op (LINEAR_FORWARD or LINEAR_DGRAD) as the context's variant
+ * of it wants it; 0 where that variant packs nothing ahead. */
+TT_API size_t tt_linear_packed_bytes(const tt_context *context, tt_op op, int64_t n, int64_t k);
+/* Packs w[n,k] into `packed` (tensor memory, 64-byte aligned, of that many bytes) for many products
+ * with the same weights. Good for every tile, until the variant or the compute type changes. Bits
+ * of products do not change by it. TT_EUNSUPPORTED where the variant packs nothing ahead. */
+TT_API tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, const void *w,
+                                void *packed);
 
 /* ---- 3. variants -------------------------------------------------------------------------- */
 
@@ -242,8 +335,9 @@ typedef enum tt_numerics {
     TT_NUMERICS_FAST
 } tt_numerics;
 
-/* Instruction sets, by CPUID feature bits (never by CPU model); the x86-64 psABI levels. */
-typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4 } tt_isa;
+/* Instruction sets, by CPUID feature bits (never by CPU model): the x86-64 psABI levels, and level
+ * 4 with AMX-TILE, AMX-BF16 and AVX512-BF16, where the system lets this process use the tiles. */
+typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AMX_BF16 } tt_isa;
 
 TT_API const char *tt_isa_name(tt_isa isa);
 TT_API bool tt_isa_available(tt_isa isa);
@@ -251,7 +345,8 @@ TT_API bool tt_isa_available(tt_isa isa);
 typedef struct tt_variant_info {
     tt_op op;
     const char *name; /* "reference", "blocked_v3", ... unique within (op, dtype) */
-    tt_dtype dtype;
+    tt_dtype dtype;   /* what the context computes in; operations without an act operand have rows
+                         of F32 and F64 only, which TT_BF16 uses, too */
     tt_isa isa;
     tt_numerics numerics;
     bool tiled; /* the context's tile matters to it */
@@ -259,10 +354,10 @@ typedef struct tt_variant_info {
 
 TT_API size_t tt_variant_count(void);
 TT_API const tt_variant_info *tt_variant_at(size_t index);
-/* The variant that `context` now runs for `op`. */
+/* The variant that `context` now runs for `op`, in what it computes in. */
 TT_API const tt_variant_info *tt_context_variant(const tt_context *context, tt_op op);
-/* Forces a variant by name. TT_ENOTFOUND names those there are; TT_EUNSUPPORTED when the machine
- * lacks its instruction set. */
+/* Forces a variant by name, in every compute type that has one so named. TT_ENOTFOUND names those
+ * there are; TT_EUNSUPPORTED when the machine lacks its instruction set. */
 TT_API tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name);
 /* The same for every operation that has a variant so named (the others keep theirs);
  * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has. */

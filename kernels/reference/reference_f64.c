@@ -1,19 +1,23 @@
 /* Every operation in double. */
-#define TT_REAL      double
-#define TT_REAL_NAME f64
+#define TT_REAL        double
+#define TT_ACT         double
+#define TT_ACT_IS_BF16 0
+#define TT_REAL_NAME   f64
 
 #include "reference.h"
 
 #include "linear.inc"
 
-#include "embedding.inc"
+#include "norm.inc"
 
-#include "layernorm.inc"
+#include "rope.inc"
 
 #include "attention.inc"
 
 #include "pointwise.inc"
 
 #include "softmax.inc"
+
+#include "embedding.inc"
 
 #include "optimizer.inc"

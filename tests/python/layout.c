@@ -219,6 +219,7 @@ static void constants(void)
 {
     CONSTANT(TT_F64);
     CONSTANT(TT_I8);
+    CONSTANT(TT_BF16);
     CONSTANT(TT_TYPE_INT);
     CONSTANT(TT_MUTABLE_AT_STEP);
     CONSTANT(TT_TIER_TILE);

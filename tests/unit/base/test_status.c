@@ -146,10 +146,11 @@ static void log_is_one_line(void **state)
 static void dtypes(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {[TT_U8] = 1,  [TT_U16] = 2, [TT_I32] = 4, [TT_I64] = 8,
-                                   [TT_U64] = 8, [TT_F32] = 4, [TT_F64] = 8, [TT_I8] = 1};
-    for (int i = -1; i <= TT_I8 + 1; i++) {
-        bool real = i >= TT_U8 && i <= TT_I8;
+    static const size_t sizes[] = {
+        [TT_U8] = 1,  [TT_U16] = 2, [TT_I32] = 4, [TT_I64] = 8, [TT_U64] = 8,
+        [TT_F32] = 4, [TT_F64] = 8, [TT_I8] = 1,  [TT_BF16] = 2};
+    for (int i = -1; i <= TT_BF16 + 1; i++) {
+        bool real = i >= TT_U8 && i <= TT_BF16;
         assert_int_equal(tt_dtype_size((tt_dtype)i), real ? sizes[i] : 0);
         assert_true((strcmp(tt_dtype_name((tt_dtype)i), "?") == 0) == !real);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bf16.h"
 #include "internal.h"
 
 static double normal_float(uint64_t seed, uint64_t stream, int64_t i)
@@ -12,6 +13,12 @@ static double normal_float(uint64_t seed, uint64_t stream, int64_t i)
     double u = tt_random_uniform(seed, stream, (uint64_t)(2 * i));
     double v = tt_random_uniform(seed, stream, (uint64_t)(2 * i + 1));
     return (double)(float)(sqrt(-2 * log1p(-u)) * cos(6.283185307179586 * v));
+}
+
+/* What a tensor can hold: activations what bf16 holds. */
+static double as_stored(const kt_tensor *t, double value)
+{
+    return t->act ? (double)tt_bf16_to_f32(tt_bf16_from_f32((float)value)) : (double)(float)value;
 }
 
 static int64_t index_limit(const kt_case *c)
@@ -36,21 +43,35 @@ static void complete_inputs(kt_case *c)
         }
         kt_clear(&f);
     }
+    if (c->op == TT_OP_RMSNORM_BACKWARD) {
+        kt_case f = kt_make(TT_OP_RMSNORM_FORWARD, c->size, 1);
+        memcpy(f.t[0].value, c->t[1].value, (size_t)c->t[1].n * sizeof(double));
+        kt_setting setting = kt_f64();
+        kt_run(&f, &setting);
+        for (int64_t i = 0; i < c->size[0]; i++)
+            c->t[3].value[i] = (double)(float)f.t[3].value[i];
+        kt_clear(&f);
+    }
     if (c->op == TT_OP_ATTENTION_BACKWARD) {
-        kt_case f = kt_make(TT_OP_ATTENTION_FORWARD, c->size, 1);
+        kt_case f = kt_make_with(TT_OP_ATTENTION_FORWARD, c->size, &c->with, 1);
         memcpy(f.t[0].value, c->t[0].value, (size_t)c->t[0].n * sizeof(double));
         kt_setting setting = kt_f64();
         kt_run(&f, &setting);
         for (int k = 1; k <= 2; k++)
             for (int64_t i = 0; i < c->t[k].n; i++)
-                c->t[k].value[i] = (double)(float)f.t[k].value[i];
+                c->t[k].value[i] = as_stored(&c->t[k], f.t[k].value[i]);
         kt_clear(&f);
     }
 }
 
 kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed)
 {
-    kt_case c = {.op = op};
+    return kt_make_with(op, size, &(kt_options){0}, seed);
+}
+
+kt_case kt_make_with(tt_op op, const int64_t size[5], const kt_options *with, uint64_t seed)
+{
+    kt_case c = {.op = op, .with = *with};
     memcpy(c.size, size, sizeof c.size);
     kt_shape(&c);
     for (int k = 0; k < c.count; k++) {
@@ -63,7 +84,7 @@ kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed)
             else if (c.t[k].kind == KT_OUTPUT)
                 c.t[k].value[i] = NAN; /* must be overwritten */
             else if (c.t[k].kind != KT_RESULT)
-                c.t[k].value[i] = normal_float(seed, (uint64_t)k, i);
+                c.t[k].value[i] = as_stored(&c.t[k], normal_float(seed, (uint64_t)k, i));
         }
     }
     complete_inputs(&c);
@@ -98,26 +119,39 @@ kt_setting kt_f32(const char *variant)
     return (kt_setting){TT_F32, variant, 2, {32, 32, 32}, false, -1};
 }
 
-static size_t element_size(const kt_case *c, int k, tt_dtype dtype)
+kt_setting kt_bf16(const char *variant)
 {
-    return c->t[k].kind == KT_INDEX ? 4 : tt_dtype_size(dtype);
+    return (kt_setting){TT_BF16, variant, 2, {32, 32, 32}, false, -1};
+}
+
+/* The element type of tensor k in a context that computes in `compute`. */
+static tt_dtype element_type(const kt_case *c, int k, tt_dtype compute)
+{
+    if (c->t[k].kind == KT_INDEX)
+        return TT_I32;
+    return compute == TT_BF16 && !c->t[k].act ? TT_F32 : compute;
 }
 
 /* Converts between the case's doubles and tensor bytes. */
-static void convert(const kt_tensor *t, tt_dtype dtype, void *bytes, bool to_tensor)
+static void convert(const kt_tensor *t, tt_dtype type, void *bytes, bool to_tensor)
 {
     for (int64_t i = 0; i < t->n; i++) {
         int32_t *index = bytes;
         float *f32 = bytes;
         double *f64 = bytes;
-        if (t->kind == KT_INDEX && to_tensor)
+        uint16_t *bf16 = bytes;
+        if (type == TT_I32 && to_tensor)
             index[i] = (int32_t)t->value[i];
-        else if (t->kind == KT_INDEX)
+        else if (type == TT_I32)
             t->value[i] = index[i];
-        else if (dtype == TT_F32 && to_tensor)
+        else if (type == TT_F32 && to_tensor)
             f32[i] = (float)t->value[i];
-        else if (dtype == TT_F32)
+        else if (type == TT_F32)
             t->value[i] = (double)f32[i];
+        else if (type == TT_BF16 && to_tensor)
+            bf16[i] = tt_bf16_from_f32((float)t->value[i]);
+        else if (type == TT_BF16)
+            t->value[i] = (double)tt_bf16_to_f32(bf16[i]);
         else if (to_tensor)
             f64[i] = t->value[i];
         else
@@ -127,25 +161,50 @@ static void convert(const kt_tensor *t, tt_dtype dtype, void *bytes, bool to_ten
 
 static void move_tensor(const kt_case *c, int k, tt_context *context, void *tensor, bool to_tensor)
 {
-    tt_dtype dtype = tt_context_dtype(context);
-    size_t bytes = (size_t)c->t[k].n * element_size(c, k, dtype);
+    tt_dtype type = element_type(c, k, tt_context_compute(context));
+    size_t bytes = (size_t)c->t[k].n * tt_dtype_size(type);
     void *host = malloc(bytes + 8);
     assert_non_null(host);
     if (to_tensor) {
-        convert(&c->t[k], dtype, host, true);
+        convert(&c->t[k], type, host, true);
         assert_int_equal(tt_tensor_write(context, tensor, host, bytes), TT_OK);
     } else {
         assert_int_equal(tt_tensor_read(context, host, tensor, bytes), TT_OK);
-        convert(&c->t[k], dtype, host, false);
+        convert(&c->t[k], type, host, false);
     }
     free(host);
+}
+
+/* Weights packed ahead, for the cases that want them and the variants that can. */
+static void pack_weights(const kt_case *c, tt_context *context, void *const tensor[], kt_args *args)
+{
+    bool forward = c->op == TT_OP_LINEAR_FORWARD;
+    if (!c->with.packed || (!forward && c->op != TT_OP_LINEAR_DGRAD))
+        return;
+    size_t bytes = tt_linear_packed_bytes(context, c->op, c->size[1], c->size[2]);
+    void *packed = NULL;
+    if (bytes == 0)
+        return;
+    assert_int_equal(tt_tensor_alloc(context, bytes, &packed), TT_OK);
+    assert_int_equal(tt_linear_pack(context, c->op, c->size[1], c->size[2], tensor[1], packed),
+                     TT_OK);
+    if (forward) {
+        args->linear_forward.packed = packed;
+        args->linear_forward.w = NULL; /* what is packed is enough */
+    } else {
+        args->linear_dgrad.packed = packed;
+        args->linear_dgrad.w = NULL;
+    }
 }
 
 /* Where aliasing is asked for, the output tensor starts as the input that it stands for. */
 static int alias_of(const kt_case *c, int k)
 {
-    if (!c->in_place)
+    if (!c->with.in_place)
         return k;
+    if ((c->op == TT_OP_LAYERNORM_FORWARD && k == 7) ||
+        (c->op == TT_OP_RMSNORM_FORWARD && k == 5) || (c->op == TT_OP_SWIGLU_BACKWARD && k == 2))
+        return 0;
     if (c->op == TT_OP_ADAMW && k >= 4 && k <= 6)
         return k - 4;
     if ((c->op == TT_OP_GELU_BACKWARD || c->op == TT_OP_ADD) && k == 2)
@@ -163,11 +222,13 @@ tt_status kt_run_in(kt_case *c, tt_context *context)
     for (int k = 0; k < c->count; k++) {
         if (c->t[k].kind == KT_RESULT)
             continue;
-        size_t bytes = (size_t)c->t[k].n * element_size(c, k, tt_context_dtype(context));
+        size_t bytes =
+            (size_t)c->t[k].n * tt_dtype_size(element_type(c, k, tt_context_compute(context)));
         assert_int_equal(tt_tensor_alloc(context, bytes, &tensor[k]), TT_OK);
         move_tensor(c, alias_of(c, k), context, tensor[k], true);
     }
     kt_build(c, tensor, &results, &args);
+    pack_weights(c, context, tensor, &args);
     tt_status status = tt_op_run(context, c->op, &args);
     if (status != TT_OK)
         return status;
@@ -191,12 +252,15 @@ tt_status kt_try(kt_case *c, const kt_setting *setting)
     tt_context_options options;
     tt_context *context = NULL;
     tt_context_options_init(&options);
-    options.dtype = setting->dtype;
+    options.dtype = setting->dtype == TT_BF16 ? TT_F32 : setting->dtype;
     options.threads = setting->threads;
     options.guard = setting->guard;
     for (int k = 0; k < c->count; k++)
         options.tensor_bytes += (size_t)c->t[k].n * 8 + 64;
+    if (c->with.packed) /* padded to whole panels */
+        options.tensor_bytes += (size_t)((c->size[1] + 64) * (c->size[2] + 64) * 8);
     assert_int_equal(tt_context_create(&options, &context), TT_OK);
+    assert_int_equal(tt_context_set_compute(context, setting->dtype), TT_OK);
     tt_status status = tt_context_set_variants(context, setting->variant);
     if (status == TT_OK)
         status = tt_context_set_tile(context, setting->tile);

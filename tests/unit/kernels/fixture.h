@@ -12,30 +12,45 @@
 
 #include <trimtab/kernels.h>
 
-enum { KT_TENSORS = 10 };
+enum { KT_TENSORS = 12 };
 static const double kt_unit = 0x1p-24; /* unit roundoff of float */
 
 typedef enum kt_kind { KT_INPUT, KT_INDEX, KT_OUTPUT, KT_BOTH, KT_RESULT } kt_kind;
 
 typedef struct kt_tensor {
     kt_kind kind;
+    bool act; /* bf16 where the case runs in mixed precision */
     int64_t n;
     double *value;
 } kt_tensor;
+
+/* What of an operation's optional parts a case has. */
+typedef struct kt_options {
+    bool accumulate; /* LINEAR_DGRAD */
+    bool in_place;   /* GELU_BACKWARD, SWIGLU_BACKWARD, ADD, SOFTMAX_XENT, ADAMW, norms' sum: the
+                        aliasing that is allowed */
+    bool gelu;       /* LINEAR_FORWARD, LINEAR_DGRAD */
+    bool real_y;     /* LINEAR_FORWARD */
+    bool packed;     /* LINEAR_FORWARD, LINEAR_DGRAD: weights packed ahead, where the variant can */
+    bool branch;     /* norms, forward */
+    bool overwrite;  /* LINEAR_WGRAD; norms, backward: parameters and dx */
+    bool dx_act;     /* norms, backward */
+    bool inverse;    /* ROPE */
+    int64_t kv_heads; /* attention; 0: as many as heads */
+} kt_options;
 
 /* size[] and the tensors are in the order of the operation's argument struct; a KT_RESULT is a
  * struct in ordinary memory, as doubles. */
 typedef struct kt_case {
     tt_op op;
     int64_t size[5];
-    bool accumulate; /* LINEAR_DGRAD */
-    bool in_place;   /* GELU_BACKWARD, ADD, SOFTMAX_XENT, ADAMW: the aliasing that is allowed */
+    kt_options with;
     int count;
     kt_tensor t[KT_TENSORS];
 } kt_case;
 
 typedef struct kt_setting {
-    tt_dtype dtype;
+    tt_dtype dtype; /* what the context computes in: TT_F64, TT_F32 or TT_BF16 */
     const char *variant;
     int threads;
     tt_tile tile;
@@ -43,10 +58,12 @@ typedef struct kt_setting {
     long stream_bytes; /* -1: the default */
 } kt_setting;
 
-/* Sizes: linear m,n,k; embedding batch,time,channels,vocab,position; layernorm rows,channels;
- * attention batch,time,heads,channels; cached count,position,heads,channels,q_stride; softmax
- * rows,vocab; others n. Filled with values that float holds exactly. */
+/* Sizes: linear m,n,k; embedding batch,time,channels,vocab,position; norms rows,channels;
+ * rope batch,time,position,heads,size; attention batch,time,heads,channels; cached
+ * count,position,heads,channels,q_stride; softmax rows,vocab; swiglu rows,width; others n. Filled
+ * with values that float holds exactly; those of activations bf16, too. */
 kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed);
+kt_case kt_make_with(tt_op op, const int64_t size[5], const kt_options *with, uint64_t seed);
 kt_case kt_clone(const kt_case *from);
 void kt_clear(kt_case *c);
 /* Runs the case in a context of its own; outputs are replaced. Fails the test unless TT_OK. */
@@ -56,6 +73,7 @@ tt_status kt_try(kt_case *c, const kt_setting *setting);
 tt_status kt_run_in(kt_case *c, tt_context *context);
 kt_setting kt_f64(void); /* the float64 reference */
 kt_setting kt_f32(const char *variant);
+kt_setting kt_bf16(const char *variant);
 
 /* Bits of all outputs equal; prints the first that is not. */
 bool kt_same_bits(const kt_case *a, const kt_case *b);
@@ -69,6 +87,11 @@ typedef union kt_args {
     tt_embedding_backward_args embedding_backward;
     tt_layernorm_forward_args layernorm_forward;
     tt_layernorm_backward_args layernorm_backward;
+    tt_rmsnorm_forward_args rmsnorm_forward;
+    tt_rmsnorm_backward_args rmsnorm_backward;
+    tt_rope_args rope;
+    tt_swiglu_forward_args swiglu_forward;
+    tt_swiglu_backward_args swiglu_backward;
     tt_attention_forward_args attention_forward;
     tt_attention_backward_args attention_backward;
     tt_attention_cached_args attention_cached;

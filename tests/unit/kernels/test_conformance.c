@@ -210,9 +210,8 @@ static double compare(const kt_case *in, const kt_case *expected, const kt_case 
 /* All variants of one operation on one size. */
 static void check_size(tt_op op, const int64_t size[5], bool accumulate, bool in_place)
 {
-    kt_case in = kt_make(op, size, 7);
-    in.accumulate = accumulate;
-    in.in_place = in_place;
+    kt_options with = {.accumulate = accumulate, .in_place = in_place};
+    kt_case in = kt_make_with(op, size, &with, 7);
     kt_case expected = kt_clone(&in);
     kt_setting reference = kt_f64();
     kt_run(&expected, &reference);

@@ -134,9 +134,10 @@ static kt_case take_rows(const kt_case *whole, int64_t begin, int64_t end, const
  * on from one to the next; then compares with one run. */
 static void check_split(const tt_variant_info *info, const int64_t size[5], const bool split[])
 {
-    kt_case in = kt_make(info->op, size, 13), expected = kt_clone(&in), got = kt_clone(&in);
+    kt_options with = {.accumulate = true};
+    kt_case in = kt_make_with(info->op, size, &with, 13), expected = kt_clone(&in);
+    kt_case got = kt_clone(&in);
     kt_setting setting = kt_f32(info->name);
-    in.accumulate = expected.accumulate = got.accumulate = true;
     kt_run(&expected, &setting);
     for (int64_t begin = 0, end; begin < size[0]; begin = end) {
         end = begin + 1 + begin % 4 * 7 < size[0] ? begin + 1 + begin % 4 * 7 : size[0];
@@ -253,7 +254,7 @@ static void check_stores(const tt_variant_info *info)
     kt_run(&expected, &setting);
     setting.stream_bytes = 0;
     expect_same(&in, &expected, &setting);
-    in.in_place = true;
+    in.with.in_place = true;
     expect_same(&in, &expected, &setting);
     kt_clear(&in);
     kt_clear(&expected);

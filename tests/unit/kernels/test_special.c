@@ -49,7 +49,7 @@ static bool same_nonfinite(const kt_case *expected, const kt_case *got, bool nan
 static void check_poison(tt_op op, double poison, int k, int64_t at)
 {
     kt_case in = kt_make(op, sizes[op], 5);
-    in.accumulate = true;
+    in.with.accumulate = true;
     in.t[k].value[at] = poison;
     kt_case expected = kt_clone(&in);
     kt_setting reference = kt_f64();
@@ -251,14 +251,14 @@ static void test_bad_arguments(void **state)
     void *memory;
     assert_int_equal(tt_tensor_alloc(context, 4096, &memory), TT_OK);
     t = memory;
-    tt_attention_forward_args heads = {1, 2, 3, 8, t, t, t};
+    tt_attention_forward_args heads = {1, 2, 3, 8, t, t, t, 3};
     assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_FORWARD, &heads), TT_EINVAL);
     assert_non_null(strstr(tt_error_message(), "8 channels"));
     heads.heads = 0;
     assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_FORWARD, &heads), TT_EINVAL);
-    tt_attention_cached_args stride = {2, 0, 1, 8, 7, t, t, t, t};
+    tt_attention_cached_args stride = {2, 0, 1, 8, 7, t, t, t, t, 1};
     assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_CACHED, &stride), TT_EINVAL);
-    stride = (tt_attention_cached_args){2, -1, 1, 8, 8, t, t, t, t};
+    stride = (tt_attention_cached_args){2, -1, 1, 8, 8, t, t, t, t, 1};
     assert_int_equal(tt_op_run(context, TT_OP_ATTENTION_CACHED, &stride), TT_EINVAL);
     tt_stats_args stats = {4, t, NULL};
     assert_int_equal(tt_op_run(context, TT_OP_STATS, &stats), TT_EINVAL);
