@@ -149,7 +149,7 @@ static void forward_block(const tt_head *h, tt_attention_scratch *s, int64_t q0,
     int64_t position = h->position + q0;
     float *out = h->out_w + q0 * h->out_stride;
     TT_BLOCKED(tt_pack_a)
-    (s->packed_q, rows, h->size, (tt_operand){h->q + q0 * h->q_stride, h->q_stride, 1});
+    (s->packed_q, rows, h->size, (tt_operand){h->q + q0 * h->q_stride, h->q_stride, 1, false, false});
     for (int64_t i = 0; i < rows; i++) {
         s->row_max[i] = -INFINITY;
         s->row_sum[i] = 0;
@@ -157,8 +157,8 @@ static void forward_block(const tt_head *h, tt_attention_scratch *s, int64_t q0,
     for (int64_t j0 = 0; j0 < position + rows; j0 += BLOCK) {
         int64_t keys = tt_min64(BLOCK, position + rows - j0), first = position - j0;
         const float *k = h->k + j0 * h->kv_stride, *v = h->v + j0 * h->kv_stride;
-        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->values, keys, h->size, (tt_operand){v, h->kv_stride, 1});
+        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->values, keys, h->size, (tt_operand){v, h->kv_stride, 1, false, false});
         scores(s->packed_q, s->keys_t, rows, keys, h->size, first, s->score);
         for (int64_t i = tt_max64(0, -first); i < rows; i++) {
             float shrink = soften_row(s->score + i * BLOCK, tt_min64(keys, first + i + 1), h->scale,
@@ -207,8 +207,8 @@ static void backward_pair(const tt_head *h, tt_attention_scratch *s, int64_t j0,
 {
     int64_t size = h->size, first = q0 - j0;
     const float *dout = h->dout + q0 * h->out_stride, *out = h->out + q0 * h->out_stride;
-    tt_operand q = {h->q + q0 * h->q_stride, h->q_stride, 1};
-    tt_operand o = {dout, h->out_stride, 1};
+    tt_operand q = {h->q + q0 * h->q_stride, h->q_stride, 1, false, false};
+    tt_operand o = {dout, h->out_stride, 1, false, false};
     TT_BLOCKED(tt_pack_a)(s->packed_q, rows, size, q);
     TT_BLOCKED(tt_pack_a)(s->packed_dout, rows, size, o);
     TT_BLOCKED(tt_pack_b)(s->queries, rows, size, q);
@@ -230,9 +230,9 @@ static void backward_head(const tt_head *h, tt_attention_scratch *s)
     for (int64_t j0 = 0; j0 < h->count; j0 += BLOCK) {
         int64_t keys = tt_min64(BLOCK, h->count - j0);
         const float *k = h->k + j0 * h->kv_stride, *v = h->v + j0 * h->kv_stride;
-        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->values_t, h->size, keys, (tt_operand){v, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->keys, keys, h->size, (tt_operand){k, h->kv_stride, 1});
+        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->values_t, h->size, keys, (tt_operand){v, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->keys, keys, h->size, (tt_operand){k, h->kv_stride, 1, false, false});
         memset(s->sum_k, 0, (size_t)keys * bytes);
         memset(s->sum_v, 0, (size_t)keys * bytes);
         for (int64_t q0 = j0; q0 < h->count; q0 += BLOCK)
