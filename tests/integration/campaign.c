@@ -274,12 +274,13 @@ typedef struct garden {
     void (*update)(void *user, tt_training *training, const tt_step_plan *plan);
 } garden;
 
-static tt_status all_in_pass(void *user, const char *name, void *data, int64_t count)
+static tt_status all_in_pass(void *user, const char *name, void *data, tt_dtype dtype,
+                             int64_t count)
 {
     const garden *g = user;
     tt_status status = TT_OK;
     for (int i = 0; !status && i < g->planted->plant_count; i++) {
-        status = g->pass(&g->planted->plants[i], name, data, count);
+        status = g->pass(&g->planted->plants[i], name, data, dtype, count);
     }
     return status;
 }
