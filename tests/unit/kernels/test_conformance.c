@@ -217,7 +217,7 @@ static void check_size(tt_op op, const int64_t size[5], bool accumulate, bool in
     kt_run(&expected, &reference);
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != op || info->dtype != TT_F32 || !tt_isa_available(info->isa))
+        if (info->op != op || info->dtype != TT_F32 || !tt_variant_available(info))
             continue;
         kt_setting setting = kt_f32(info->name);
         kt_case got = kt_clone(&in);

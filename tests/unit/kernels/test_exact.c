@@ -14,7 +14,7 @@ static void for_exact_variants(tt_op op, variant_check check)
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op == op && info->dtype == TT_F32 && tt_isa_available(info->isa) &&
+        if (info->op == op && info->dtype == TT_F32 && tt_variant_available(info) &&
             info->numerics == TT_NUMERICS_EXACT) {
             check(info);
             count++;

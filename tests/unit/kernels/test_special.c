@@ -56,7 +56,7 @@ static void check_poison(tt_op op, double poison, int k, int64_t at)
     kt_run(&expected, &reference);
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != op || info->dtype != TT_F32 || !tt_isa_available(info->isa))
+        if (info->op != op || info->dtype != TT_F32 || !tt_variant_available(info))
             continue;
         kt_case got = kt_clone(&in);
         kt_setting setting = kt_f32(info->name);
@@ -105,7 +105,7 @@ static void for_variants(tt_op op, variant_check check)
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
         kt_setting setting = kt_f32(info->name);
-        if (info->op == op && info->dtype == TT_F32 && tt_isa_available(info->isa))
+        if (info->op == op && info->dtype == TT_F32 && tt_variant_available(info))
             check(&setting);
     }
 }
