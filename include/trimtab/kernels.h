@@ -4,6 +4,7 @@
  *   2. operations: one argument struct each
  *   3. variants: which implementation of an operation runs
  *   4. tiles and the tuner
+ *   5. what the machine can do at most
  *
  * Tensor memory is opaque: it comes from tt_tensor_alloc, and only operations (other modules' too,
  * between tt_tensor_open and _close) and the explicit copies below touch its bytes. Row-major
@@ -443,6 +444,21 @@ TT_API tt_status tt_tune_tile(tt_context *context, const tt_tune_options *option
  * whose product is wrong, or `count`; *error the worst error as a share of its bound. */
 TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
                                    double *error, size_t *wrong);
+
+/* ---- 5. what the machine can do at most --------------------------------------------------- */
+
+/* Per second, all threads of a context together. */
+typedef struct tt_peaks {
+    size_t size;       /* sizeof(tt_peaks) */
+    double flops_f32;  /* multiply-adds (two operations each) from registers, best level there is */
+    double flops_bf16; /* products of bf16 tiles from registers; 0 on a processor without AMX */
+    double read_bytes; /* of memory far beyond the caches, prefetched, several streams at a time */
+    double copy_bytes; /* the same copied past the caches: bytes read plus bytes written */
+} tt_peaks;
+
+/* Measures them in about that many seconds (at least one pass of each) with the context's threads;
+ * medians. Allocates, and frees, 256 MiB to 1 GiB of its own: TT_ENOMEM names them. */
+TT_API tt_status tt_measure_peaks(tt_context *context, double seconds, tt_peaks *out);
 
 #ifdef __cplusplus
 }
