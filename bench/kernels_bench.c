@@ -305,7 +305,7 @@ static int list_entries(const shape *s, entry *entries)
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != s->op || info->dtype != TT_F32 || !tt_isa_available(info->isa))
+        if (info->op != s->op || info->dtype != TT_F32 || !tt_variant_available(info))
             continue;
         for (int tile = info->tiled ? 0 : -1; tile < (info->tiled ? TILES : 0); tile++)
             if (count < MAX_ENTRIES)

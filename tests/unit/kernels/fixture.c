@@ -140,7 +140,7 @@ kt_setting kt_setting_of(const tt_variant_info *info)
 
 bool kt_is_testable(const tt_variant_info *info, tt_op op)
 {
-    return info->op == op && info->dtype != TT_F64 && tt_isa_available(info->isa);
+    return info->op == op && info->dtype != TT_F64 && tt_variant_available(info);
 }
 
 /* The element type of tensor k in a context that computes in `compute`. */

@@ -32,7 +32,7 @@ static void for_settings(tt_op op, setting_check check)
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != op || info->dtype == TT_F64 || !tt_isa_available(info->isa))
+        if (info->op != op || info->dtype == TT_F64 || !tt_variant_available(info))
             continue;
         kt_setting setting = info->dtype == TT_BF16 ? kt_bf16(info->name) : kt_f32(info->name);
         check(&setting, op);
