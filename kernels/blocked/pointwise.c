@@ -3,27 +3,10 @@
 #include <omp.h>
 
 #include "act.h"
+#include "gelu.h"
 
 /* Elements that pay for a thread: of an exponential, of an addition. */
 enum { GRAIN_EXP = 8192, GRAIN_ADD = 32768 };
-
-/* GELU, tanh form: x (1 + tanh u) / 2 = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). The
- * sigmoid has no cancellation where tanh u is near -1. */
-#define GELU_2A 1.5957691216057308f  /* 2 sqrt(2/pi) */
-#define GELU_2B 0.07135481627260025f /* 2 sqrt(2/pi) 0.044715 */
-
-TT_INLINE tt_vf gelu(tt_vf x)
-{
-    return x * tt_vsigmoid(x * (GELU_2A + GELU_2B * (x * x)));
-}
-
-/* s + x s (1 - s) (2u)'. Beyond |x| = 20 it is 0 or 1, and clamping there keeps x^2 finite. */
-TT_INLINE tt_vf gelu_slope(tt_vf x)
-{
-    x = tt_vmax(tt_vset(-20.0f), tt_vmin(tt_vset(20.0f), x));
-    tt_vf s = tt_vsigmoid(x * (GELU_2A + GELU_2B * (x * x)));
-    return s + x * (s * (1.0f - s)) * (GELU_2A + 3.0f * GELU_2B * (x * x));
-}
 
 tt_status TT_BLOCKED_ACT(tt_gelu_forward)(const tt_exec *exec, const void *args)
 {
@@ -36,9 +19,9 @@ tt_status TT_BLOCKED_ACT(tt_gelu_forward)(const tt_exec *exec, const void *args)
         int64_t i, end;
         tt_part(g->n, 16, omp_get_num_threads(), omp_get_thread_num(), &i, &end);
         for (; i + TT_LANES <= end; i += TT_LANES)
-            tt_astore(y + i, gelu(tt_aload(x + i)));
+            tt_astore(y + i, tt_vgelu(tt_aload(x + i)));
         if (i < end)
-            tt_astore_first(y + i, gelu(tt_aload_first(x + i, end - i, 0)), end - i);
+            tt_astore_first(y + i, tt_vgelu(tt_aload_first(x + i, end - i, 0)), end - i);
     }
     return TT_OK;
 }
@@ -54,9 +37,9 @@ tt_status TT_BLOCKED_ACT(tt_gelu_backward)(const tt_exec *exec, const void *args
         int64_t i, end;
         tt_part(g->n, 16, omp_get_num_threads(), omp_get_thread_num(), &i, &end);
         for (; i + TT_LANES <= end; i += TT_LANES)
-            tt_astore(dx + i, tt_aload(dy + i) * gelu_slope(tt_aload(x + i)));
+            tt_astore(dx + i, tt_aload(dy + i) * tt_vgelu_slope(tt_aload(x + i)));
         if (i < end) {
-            tt_vf slope = gelu_slope(tt_aload_first(x + i, end - i, 0));
+            tt_vf slope = tt_vgelu_slope(tt_aload_first(x + i, end - i, 0));
             tt_astore_first(dx + i, tt_aload_first(dy + i, end - i, 0) * slope, end - i);
         }
     }

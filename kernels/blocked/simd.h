@@ -1,6 +1,7 @@
 /* kernels/blocked/simd.h: vectors of floats in GCC's portable vector extension. Every source in
  * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
- * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. */
+ * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. Matrix
+ * products are also compiled at level 5: level 4 with AMX, see gemm.h. */
 #ifndef TT_BLOCKED_SIMD_H
 #define TT_BLOCKED_SIMD_H
 
@@ -14,7 +15,11 @@
 
 /* TT_LANES floats per vector; TT_MR x TT_NR is what one register microkernel computes. TT_NR is
  * two vectors; TT_MR rows leave room for two vectors of B and one of A beside the accumulators. */
-#if TT_ISA_LEVEL == 4
+#if TT_ISA_LEVEL == 5
+#define TT_LANES         16
+#define TT_MR            32
+#define TT_BLOCKED(name) name##__amx
+#elif TT_ISA_LEVEL == 4
 #define TT_LANES         16
 #define TT_MR            12
 #define TT_BLOCKED(name) name##__blocked_v4
@@ -90,7 +95,7 @@ TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
 /* a > b ? a : b, hence b when either is NaN (what maxps does). */
 TT_INLINE tt_vf tt_vmax(tt_vf a, tt_vf b)
 {
-#if TT_ISA_LEVEL == 4
+#if TT_ISA_LEVEL >= 4
     return (tt_vf)_mm512_max_ps((__m512)a, (__m512)b);
 #elif TT_ISA_LEVEL == 3
     return (tt_vf)_mm256_max_ps((__m256)a, (__m256)b);
@@ -103,7 +108,7 @@ TT_INLINE tt_vf tt_vmax(tt_vf a, tt_vf b)
 
 TT_INLINE tt_vf tt_vmin(tt_vf a, tt_vf b)
 {
-#if TT_ISA_LEVEL == 4
+#if TT_ISA_LEVEL >= 4
     return (tt_vf)_mm512_min_ps((__m512)a, (__m512)b);
 #elif TT_ISA_LEVEL == 3
     return (tt_vf)_mm256_min_ps((__m256)a, (__m256)b);
@@ -116,7 +121,7 @@ TT_INLINE tt_vf tt_vmin(tt_vf a, tt_vf b)
 
 TT_INLINE tt_vf tt_vsqrt(tt_vf a)
 {
-#if TT_ISA_LEVEL == 4
+#if TT_ISA_LEVEL >= 4
     return (tt_vf)_mm512_sqrt_ps((__m512)a);
 #elif TT_ISA_LEVEL == 3
     return (tt_vf)_mm256_sqrt_ps((__m256)a);
@@ -132,7 +137,7 @@ TT_INLINE tt_vf tt_vsqrt(tt_vf a)
 /* Non-temporal store; p is aligned to the vector. Needs tt_vstream_fence before others read. */
 TT_INLINE void tt_vstream(float *p, tt_vf v)
 {
-#if TT_ISA_LEVEL == 4
+#if TT_ISA_LEVEL >= 4
     _mm512_stream_ps(p, (__m512)v);
 #elif TT_ISA_LEVEL == 3
     _mm256_stream_ps(p, (__m256)v);
