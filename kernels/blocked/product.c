@@ -275,8 +275,11 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
         tt_span rows, columns;
         tt_part(product->rows, TT_MR, r, self % r, &rows.begin, &rows.end);
         tt_part(product->columns, TT_NR, team / r, self / r, &columns.begin, &columns.end);
-        if (rows.begin < rows.end && columns.begin < columns.end)
+        if (rows.begin < rows.end && columns.begin < columns.end) {
+            TT_BLOCKED(tt_begin)();
             run_range(product, exec->tile, exec->scratch + (size_t)self * exec->scratch_stride,
                       rows, columns);
+            TT_BLOCKED(tt_end)();
+        }
     }
 }
