@@ -11,8 +11,8 @@
 #define TT_SUM_BLOCK 4096
 /* Partial sums kept at a time; longer tensors go in rounds. */
 #define TT_SUM_ROUND 1024
-/* Scratch of one thread: the packed operands of a 512-cube tile, or attention's blocks. */
-#define TT_SCRATCH_BYTES ((size_t)2304 << 10)
+/* Scratch of one thread: the packed operands of a product, or attention's blocks. */
+#define TT_SCRATCH_BYTES ((size_t)6 << 20)
 /* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
 #define TT_STREAM_BYTES ((size_t)8 << 20)
 
@@ -87,12 +87,15 @@ tt_status tt_op_validate_data(tt_op op, const void *args);
 
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
     tt_status function(const tt_exec *exec, const void *args);
+#define TT_RIVAL(id, name, dtype, isa, library, function)                                          \
+    tt_status function(const tt_exec *exec, const void *args);
 #define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
     size_t bytes_function(tt_op op, int64_t n, int64_t k);                                         \
     void pack_function(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w,         \
                        void *packed);
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_RIVAL
 #undef TT_PACKER
 
 #endif

@@ -343,22 +343,41 @@ typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AMX
 TT_API const char *tt_isa_name(tt_isa isa);
 TT_API bool tt_isa_available(tt_isa isa);
 
+/* Other people's libraries, which some variants call; loaded at the first question, if they are
+ * installed. */
+typedef enum tt_library {
+    TT_LIBRARY_NONE,
+    TT_LIBRARY_OPENBLAS,
+    TT_LIBRARY_ONEDNN,
+    TT_LIBRARY_COUNT
+} tt_library;
+
+TT_API const char *tt_library_name(tt_library library);
+/* Why this process cannot use it, with the package to install; "" where it can. */
+TT_API const char *tt_library_lacks(tt_library library);
+/* What it says of itself; "" where it is not there. */
+TT_API const char *tt_library_version(tt_library library);
+
 typedef struct tt_variant_info {
     tt_op op;
     const char *name; /* "reference", "blocked_v3", ... unique within (op, dtype) */
     tt_dtype dtype;   /* what the context computes in; operations without an act operand have rows
                          of F32 and F64 only, which TT_BF16 uses, too */
     tt_isa isa;
+    tt_library library;
     tt_numerics numerics;
     bool tiled; /* the context's tile matters to it */
 } tt_variant_info;
+
+/* This machine has its instruction set, and this process its library. */
+TT_API bool tt_variant_available(const tt_variant_info *info);
 
 TT_API size_t tt_variant_count(void);
 TT_API const tt_variant_info *tt_variant_at(size_t index);
 /* The variant that `context` now runs for `op`, in what it computes in. */
 TT_API const tt_variant_info *tt_context_variant(const tt_context *context, tt_op op);
 /* Forces a variant by name, in every compute type that has one so named. TT_ENOTFOUND names those
- * there are; TT_EUNSUPPORTED when the machine lacks its instruction set. */
+ * there are; TT_EUNSUPPORTED when its instruction set or library is not there. */
 TT_API tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name);
 /* The same for every operation that has a variant so named (the others keep theirs);
  * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has. */

@@ -391,7 +391,7 @@ static void test_real_context(void **state)
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
         if (info->op != TT_OP_LINEAR_FORWARD || info->dtype != TT_F32 || !info->tiled ||
-            !tt_isa_available(info->isa))
+            !tt_variant_available(info))
             continue;
         assert_int_equal(tt_context_set_variants(context, info->name), TT_OK);
         assert_int_equal(tt_tune_tile(context, &options, results, &chosen), TT_OK);
