@@ -370,13 +370,7 @@ double bench_bar(const bench_entry *entry, tt_dtype compute, const tt_peaks *pea
 
 bool bench_is_rival(const bench_entry *entry)
 {
-    static const char *const names[] = {"openblas", "onednn"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(entry->info->name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return entry->info->library != TT_LIBRARY_NONE;
 }
 
 bool bench_is_own(const bench_entry *entry)
