@@ -4,95 +4,48 @@
 
 #include "internal.h"
 
-/* The operations that are tuned are the first ones: they index arrays. */
-enum { TT_PRODUCTS = TT_OP_LINEAR_WGRAD + 1 };
-
-/* The variants of one name, of one compute type. */
-typedef struct tt_tune_family {
-    const char *name;
-    bool tiled;
-    bool there[TT_PRODUCTS];   /* for which products it has a variant */
-    bool current[TT_PRODUCTS]; /* whose incumbent it is; of exactly one family each */
-    bool candidate[TT_PRODUCTS];
-    bool acceptable[TT_PRODUCTS]; /* of a class that may be chosen */
-    tt_numerics numerics[TT_PRODUCTS]; /* how equal the bits of two runs must be */
-} tt_tune_family;
-
-/* Runs a matrix product with a candidate: tt_op_run but in tests. */
-typedef tt_status (*tt_tune_runner)(void *user, const tt_tune_family *family, tt_tile tile,
-                                    tt_op op, const void *args);
+/* Runs a matrix product with a tile: tt_op_run but in tests. */
+typedef tt_status (*tt_tune_runner)(void *user, tt_tile tile, tt_op op, const void *args);
 
 typedef struct tt_tune_target {
     tt_tune_runner run;
     void *user;
-    tt_dtype compute; /* TT_F32 or TT_BF16 */
-    int threads;      /* for the float64 references */
-    const tt_tune_family *families; /* in order of preference */
-    size_t family_count;
+    /* Of each of the three products' variants: how equal the bits of two runs must be. */
+    tt_numerics numerics[TT_OP_COUNT];
+    int threads; /* for the float64 references */
 } tt_tune_target;
 
-/* The tuner without its cache. */
-tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *options,
-                       tt_tuning *out);
-/* Lists the candidates of `target` for the options' shapes and tiles, with nothing known of any. */
-tt_status tt_tuning_begin(const tt_tune_target *target, const tt_tune_options *options,
-                          tt_tuning *out);
-/* Chooses from what is known: tile and, for each product, a candidate. */
-tt_status tt_tuning_choose(const tt_tune_target *target, tt_tuning *tuning);
-
-/* ---- conformance -------------------------------------------------------------------------- */
-
-/* What is multiplied: as the operation wants it, activations in bf16 where that is computed in. */
-typedef struct tt_operands {
-    void *a, *b;
-    float *bias;
-} tt_operands;
+tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
+                            tt_tune_candidate *results, size_t *chosen);
 
 /* One shape under test, as out[rows, columns] = start + a b over k. Starts zeroed. */
 typedef struct tt_problem {
     tt_op op;
-    tt_dtype compute;
     int64_t rows, columns, k;
     int64_t check_rows, check_columns; /* largest shape of the element by element check */
     double *expected;                  /* check_rows x check_columns */
     double *a_norm, *b_norm;           /* 2-norms of a's rows and b's columns */
     double *sign_sum;                  /* rows: (start + a b) r for the Freivalds vector r */
-    double *signs;                     /* columns: r */
     double b_norm_sum, b_norm_squares;
-    bool hashed; /* hash is that of the first conforming candidate of class exact */
+    bool hashed; /* hash is that of the first conforming candidate */
     uint64_t hash;
-    tt_operands whole;  /* while the problem is open */
-    char *out_memory, *out;
+    float *a, *b, *out, *out_memory; /* while the problem is open; canaries around out */
 } tt_problem;
 
 /* Computes the references that checking tiles up to `largest` takes, unless they are there. */
 tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
-                         const tt_tune_target *target);
+                         int threads);
 void tt_problem_clear(tt_problem *problem);
 /* Operands and output at the real shape; close frees them. */
 tt_status tt_problem_open(tt_problem *problem);
 void tt_problem_close(tt_problem *problem);
 /* Runs at the real shape on whatever stands in the output. */
-tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target,
-                         const tt_tune_family *family, tt_tile tile);
-/* All checks of one candidate on an open problem. *error is its worst error as a share of the bound
- * (INFINITY where that has no meaning): above 1 it is wrong. An error status means the check itself
- * could not be done. */
-tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target,
-                           const tt_tune_family *family, tt_tile tile, double *error);
-
-/* ---- the cache ---------------------------------------------------------------------------- */
-
-/* What the machine, the build and the libraries are, and what is asked: results are good for this
- * alone. */
-tt_status tt_tune_key(const tt_context *context, const tt_tune_target *target,
-                      const tt_tune_options *options, tt_text *out);
-/* TT_ENOTFOUND where the folder has nothing for the key; TT_ECORRUPT for a damaged file. */
-tt_status tt_tune_load(const char *folder, const char *key, const tt_tune_target *target,
-                       tt_tuning *tuning);
-tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning);
-
-/* ---- references --------------------------------------------------------------------------- */
+tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target, tt_tile tile);
+/* All checks of one candidate on an open problem. *error is raised to its worst error as a share
+ * of the bound (INFINITY where that has no meaning); *conforms is cleared if it fails. An error
+ * status means the check itself could not be done. */
+tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target, tt_tile tile,
+                           double *error, bool *conforms);
 
 /* c(rows x columns) += a b in float64 by plain loops, a (rows x k) and b (k x columns) row-major;
  * independent of the kernels under test, and compiled for each instruction set to be quick. */
