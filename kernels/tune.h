@@ -5,16 +5,16 @@
 #include "internal.h"
 
 /* The operations that are tuned are the first ones: they index arrays. */
-enum { TT_PRODUCTS = TT_OP_LINEAR_WGRAD + 1 };
+enum { TT_PRODUCTS = TT_OP_LINEAR_WGRAD + 1, TT_FAMILIES_MAX = 24, TT_TUNE_COSTS_MAX = 512 };
 
 /* The variants of one name, of one compute type. */
 typedef struct tt_tune_family {
     const char *name;
     bool tiled;
-    bool there[TT_PRODUCTS];   /* for which products it has a variant */
-    bool current[TT_PRODUCTS]; /* whose incumbent it is; of exactly one family each */
-    bool candidate[TT_PRODUCTS];
-    bool acceptable[TT_PRODUCTS]; /* of a class that may be chosen */
+    tt_library library;
+    bool candidate[TT_PRODUCTS];       /* for which products it is one */
+    bool current[TT_PRODUCTS];         /* whose incumbent it is; of exactly one family each */
+    bool acceptable[TT_PRODUCTS];      /* of a class that may be chosen */
     tt_numerics numerics[TT_PRODUCTS]; /* how equal the bits of two runs must be */
 } tt_tune_family;
 
@@ -25,8 +25,8 @@ typedef tt_status (*tt_tune_runner)(void *user, const tt_tune_family *family, tt
 typedef struct tt_tune_target {
     tt_tune_runner run;
     void *user;
-    tt_dtype compute; /* TT_F32 or TT_BF16 */
-    int threads;      /* for the float64 references */
+    tt_dtype compute;               /* TT_F32 or TT_BF16 */
+    int threads;                    /* for the float64 references */
     const tt_tune_family *families; /* in order of preference */
     size_t family_count;
 } tt_tune_target;
@@ -34,11 +34,27 @@ typedef struct tt_tune_target {
 /* The tuner without its cache. */
 tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *options,
                        tt_tuning *out);
+
+/* TT_EINVAL with a message. */
+tt_status tt_tune_check_options(const tt_tune_target *target, const tt_tune_options *options);
+/* Proves each product's incumbent with the first tile on every shape, as tt_check_products. */
+tt_status tt_prove_all(const tt_tune_target *target, const tt_tune_options *options, double *error,
+                       size_t *wrong);
+
+/* ---- the choice --------------------------------------------------------------------------- */
+
 /* Lists the candidates of `target` for the options' shapes and tiles, with nothing known of any. */
 tt_status tt_tuning_begin(const tt_tune_target *target, const tt_tune_options *options,
                           tt_tuning *out);
-/* Chooses from what is known: tile and, for each product, a candidate. */
-tt_status tt_tuning_choose(const tt_tune_target *target, tt_tuning *tuning);
+const tt_tune_family *tt_tuning_family(const tt_tune_target *target, const tt_tuning *tuning,
+                                       size_t candidate);
+/* Chooses tile and, for each product, a candidate from what is known. TT_EINTERNAL where all of
+ * them are wrong. */
+tt_status tt_tuning_choose(const tt_tune_target *target, const tt_tile *tiles, size_t tile_count,
+                           tt_tuning *tuning);
+/* Of costs that are finite, the largest that still counts as the least: the band ends in the widest
+ * gap within its bounds, so that noise seldom moves a cost across it. INFINITY where none is. */
+double tt_tune_limit(const double *costs, size_t count);
 
 /* ---- conformance -------------------------------------------------------------------------- */
 
@@ -59,9 +75,9 @@ typedef struct tt_problem {
     double *sign_sum;                  /* rows: (start + a b) r for the Freivalds vector r */
     double *signs;                     /* columns: r */
     double b_norm_sum, b_norm_squares;
-    bool hashed; /* hash is that of the first conforming candidate of class exact */
-    uint64_t hash;
-    tt_operands whole;  /* while the problem is open */
+    bool hashed[TT_FAMILIES_MAX]; /* the output of an exact family's first conforming candidate */
+    uint64_t hash[TT_FAMILIES_MAX];
+    tt_operands whole; /* while the problem is open */
     char *out_memory, *out;
 } tt_problem;
 
@@ -87,9 +103,11 @@ tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target,
  * alone. */
 tt_status tt_tune_key(const tt_context *context, const tt_tune_target *target,
                       const tt_tune_options *options, tt_text *out);
-/* TT_ENOTFOUND where the folder has nothing for the key; TT_ECORRUPT for a damaged file. */
-tt_status tt_tune_load(const char *folder, const char *key, const tt_tune_target *target,
-                       tt_tuning *tuning);
+/* The key's file in a folder. */
+tt_status tt_tune_path(const char *folder, const char *key, tt_text *out);
+/* Gives a tuning of tt_tuning_begin what the file knows. TT_ENOTFOUND: nothing for this key;
+ * TT_ECORRUPT: it is damaged. */
+tt_status tt_tune_load(const char *path, const char *key, tt_tuning *tuning);
 tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning);
 
 /* ---- references --------------------------------------------------------------------------- */
