@@ -11,8 +11,8 @@
 #define TT_SUM_BLOCK 4096
 /* Partial sums kept at a time; longer tensors go in rounds. */
 #define TT_SUM_ROUND 1024
-/* Scratch of one thread: the packed operands of a 512-cube tile, or attention's blocks. */
-#define TT_SCRATCH_BYTES ((size_t)2304 << 10)
+/* Scratch of one thread: the packed operands of a product, or attention's blocks. */
+#define TT_SCRATCH_BYTES ((size_t)6 << 20)
 /* Bytes of next-slot writes from which adamw streams past the caches (see blocked/optimizer.c). */
 #define TT_STREAM_BYTES ((size_t)8 << 20)
 

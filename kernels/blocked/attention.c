@@ -14,11 +14,13 @@ enum { BLOCK = TT_A_ROW, HEAD = TT_BLOCKED_HEAD_MAX };
 static_assert(BLOCK % TT_MR == 0 && BLOCK % TT_NR == 0, "whole microkernels");
 static_assert(HEAD % TT_NR == 0, "whole panels");
 
-/* One head: rows are `stride` elements apart. */
+/* One query head with the key head that it reads, or the first of the `group` that read it: rows
+ * are `stride` elements apart. */
 typedef struct tt_head {
     const float *q, *k, *v, *out, *lse, *dout;
     float *out_w, *lse_w, *dq, *dk, *dv;
     int64_t q_stride, kv_stride, out_stride;
+    int64_t group;
     int64_t position, count; /* queries are at position .. position + count - 1 */
     int64_t size;            /* head size */
     float scale;
@@ -149,7 +151,7 @@ static void forward_block(const tt_head *h, tt_attention_scratch *s, int64_t q0,
     int64_t position = h->position + q0;
     float *out = h->out_w + q0 * h->out_stride;
     TT_BLOCKED(tt_pack_a)
-    (s->packed_q, rows, h->size, (tt_operand){h->q + q0 * h->q_stride, h->q_stride, 1});
+    (s->packed_q, rows, h->size, (tt_operand){h->q + q0 * h->q_stride, h->q_stride, 1, false, false});
     for (int64_t i = 0; i < rows; i++) {
         s->row_max[i] = -INFINITY;
         s->row_sum[i] = 0;
@@ -157,8 +159,8 @@ static void forward_block(const tt_head *h, tt_attention_scratch *s, int64_t q0,
     for (int64_t j0 = 0; j0 < position + rows; j0 += BLOCK) {
         int64_t keys = tt_min64(BLOCK, position + rows - j0), first = position - j0;
         const float *k = h->k + j0 * h->kv_stride, *v = h->v + j0 * h->kv_stride;
-        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->values, keys, h->size, (tt_operand){v, h->kv_stride, 1});
+        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->values, keys, h->size, (tt_operand){v, h->kv_stride, 1, false, false});
         scores(s->packed_q, s->keys_t, rows, keys, h->size, first, s->score);
         for (int64_t i = tt_max64(0, -first); i < rows; i++) {
             float shrink = soften_row(s->score + i * BLOCK, tt_min64(keys, first + i + 1), h->scale,
@@ -207,8 +209,8 @@ static void backward_pair(const tt_head *h, tt_attention_scratch *s, int64_t j0,
 {
     int64_t size = h->size, first = q0 - j0;
     const float *dout = h->dout + q0 * h->out_stride, *out = h->out + q0 * h->out_stride;
-    tt_operand q = {h->q + q0 * h->q_stride, h->q_stride, 1};
-    tt_operand o = {dout, h->out_stride, 1};
+    tt_operand q = {h->q + q0 * h->q_stride, h->q_stride, 1, false, false};
+    tt_operand o = {dout, h->out_stride, 1, false, false};
     TT_BLOCKED(tt_pack_a)(s->packed_q, rows, size, q);
     TT_BLOCKED(tt_pack_a)(s->packed_dout, rows, size, o);
     TT_BLOCKED(tt_pack_b)(s->queries, rows, size, q);
@@ -224,19 +226,35 @@ static void backward_pair(const tt_head *h, tt_attention_scratch *s, int64_t j0,
                  h->q_stride);
 }
 
-static void backward_head(const tt_head *h, tt_attention_scratch *s)
+/* Query head `r` of the group. */
+static tt_head group_head(const tt_head *h, int64_t r)
+{
+    tt_head one = *h;
+    one.q += r * h->size;
+    one.out += r * h->size;
+    one.dout += r * h->size;
+    one.lse += r * h->count;
+    one.dq += r * h->size;
+    return one;
+}
+
+/* All query heads of one key head, in order. */
+static void backward_group(const tt_head *h, tt_attention_scratch *s)
 {
     size_t bytes = (size_t)h->size * sizeof(float);
     for (int64_t j0 = 0; j0 < h->count; j0 += BLOCK) {
         int64_t keys = tt_min64(BLOCK, h->count - j0);
         const float *k = h->k + j0 * h->kv_stride, *v = h->v + j0 * h->kv_stride;
-        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->values_t, h->size, keys, (tt_operand){v, 1, h->kv_stride});
-        TT_BLOCKED(tt_pack_b)(s->keys, keys, h->size, (tt_operand){k, h->kv_stride, 1});
+        TT_BLOCKED(tt_pack_b)(s->keys_t, h->size, keys, (tt_operand){k, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->values_t, h->size, keys, (tt_operand){v, 1, h->kv_stride, false, false});
+        TT_BLOCKED(tt_pack_b)(s->keys, keys, h->size, (tt_operand){k, h->kv_stride, 1, false, false});
         memset(s->sum_k, 0, (size_t)keys * bytes);
         memset(s->sum_v, 0, (size_t)keys * bytes);
-        for (int64_t q0 = j0; q0 < h->count; q0 += BLOCK)
-            backward_pair(h, s, j0, keys, q0, tt_min64(BLOCK, h->count - q0));
+        for (int64_t r = 0; r < h->group; r++) {
+            tt_head one = group_head(h, r);
+            for (int64_t q0 = j0; q0 < h->count; q0 += BLOCK)
+                backward_pair(&one, s, j0, keys, q0, tt_min64(BLOCK, h->count - q0));
+        }
         for (int64_t i = 0; i < keys; i++) {
             memcpy(h->dk + (j0 + i) * h->kv_stride, s->sum_k + i * h->size, bytes);
             memcpy(h->dv + (j0 + i) * h->kv_stride, s->sum_v + i * h->size, bytes);
@@ -260,18 +278,20 @@ static tt_status check_head(int64_t size)
     return TT_OK;
 }
 
-/* Head `item` of a batch of whole sequences with q, k, v side by side. */
-static tt_head batch_head(const float *qkv, int64_t time, int64_t heads, int64_t channels,
-                          int64_t item)
+/* Query head `item` of a batch of whole sequences with q, k, v side by side. */
+static tt_head batch_head(const float *qkv, int64_t time, int64_t heads, int64_t kv_heads,
+                          int64_t channels, int64_t item)
 {
-    int64_t size = channels / heads, b = item / heads, at = item % heads * size;
-    const float *q = qkv + b * time * 3 * channels + at;
-    return (tt_head){.q = q,
-                     .k = q + channels,
-                     .v = q + 2 * channels,
-                     .q_stride = 3 * channels,
-                     .kv_stride = 3 * channels,
+    int64_t size = channels / heads, b = item / heads, at = item % heads, group = heads / kv_heads;
+    int64_t stride = channels + 2 * kv_heads * size;
+    const float *row = qkv + b * time * stride, *k = row + channels + at / group * size;
+    return (tt_head){.q = row + at * size,
+                     .k = k,
+                     .v = k + kv_heads * size,
+                     .q_stride = stride,
+                     .kv_stride = stride,
                      .out_stride = channels,
+                     .group = group,
                      .count = time,
                      .size = size,
                      .scale = (float)(1 / sqrt((double)size))};
@@ -300,7 +320,7 @@ tt_status TT_BLOCKED(tt_attention_forward_f32)(const tt_exec *exec, const void *
     int threads = item_threads(exec, items, g->time * g->time * size);
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t item = 0; item < items; item++) {
-        tt_head h = batch_head(g->qkv, g->time, g->heads, g->channels, item);
+        tt_head h = batch_head(g->qkv, g->time, g->heads, g->kv_heads, g->channels, item);
         h.out_w =
             (float *)g->out + item / g->heads * g->time * g->channels + item % g->heads * size;
         h.lse_w = (float *)g->lse + item * g->time;
@@ -312,23 +332,25 @@ tt_status TT_BLOCKED(tt_attention_forward_f32)(const tt_exec *exec, const void *
 tt_status TT_BLOCKED(tt_attention_backward_f32)(const tt_exec *exec, const void *args)
 {
     const tt_attention_backward_args *g = args;
-    int64_t items = g->batch * g->heads, size = g->channels / g->heads;
+    int64_t items = g->batch * g->kv_heads, group = g->heads / g->kv_heads;
+    int64_t size = g->channels / g->heads;
     if (items * g->time * size == 0)
         return TT_OK;
     if (check_head(size) != TT_OK)
         return TT_EUNSUPPORTED;
-    int threads = item_threads(exec, items, 3 * g->time * g->time * size);
+    int threads = item_threads(exec, items, 3 * group * g->time * g->time * size);
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t item = 0; item < items; item++) {
-        tt_head h = batch_head(g->qkv, g->time, g->heads, g->channels, item);
-        int64_t at = item / g->heads * g->time * g->channels + item % g->heads * size;
+        int64_t first = item * group; /* query head */
+        tt_head h = batch_head(g->qkv, g->time, g->heads, g->kv_heads, g->channels, first);
+        int64_t at = first / g->heads * g->time * g->channels + first % g->heads * size;
         h.out = (const float *)g->out + at;
         h.dout = (const float *)g->dout + at;
-        h.lse = (const float *)g->lse + item * g->time;
+        h.lse = (const float *)g->lse + first * g->time;
         h.dq = (float *)g->dqkv + (h.q - (const float *)g->qkv);
-        h.dk = h.dq + g->channels;
-        h.dv = h.dq + 2 * g->channels;
-        backward_head(&h, my_scratch(exec));
+        h.dk = (float *)g->dqkv + (h.k - (const float *)g->qkv);
+        h.dv = (float *)g->dqkv + (h.v - (const float *)g->qkv);
+        backward_group(&h, my_scratch(exec));
     }
     return TT_OK;
 }
@@ -336,7 +358,7 @@ tt_status TT_BLOCKED(tt_attention_backward_f32)(const tt_exec *exec, const void 
 tt_status TT_BLOCKED(tt_attention_cached_f32)(const tt_exec *exec, const void *args)
 {
     const tt_attention_cached_args *g = args;
-    int64_t size = g->channels / g->heads;
+    int64_t size = g->channels / g->heads, group = g->heads / g->kv_heads;
     if (g->count * g->channels == 0)
         return TT_OK;
     if (check_head(size) != TT_OK)
@@ -346,11 +368,11 @@ tt_status TT_BLOCKED(tt_attention_cached_f32)(const tt_exec *exec, const void *a
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (int64_t item = 0; item < g->heads; item++) {
         tt_head h = {.q = (const float *)g->q + item * size,
-                     .k = (const float *)g->keys + item * size,
-                     .v = (const float *)g->values + item * size,
+                     .k = (const float *)g->keys + item / group * size,
+                     .v = (const float *)g->values + item / group * size,
                      .out_w = (float *)g->out + item * size,
                      .q_stride = g->q_stride,
-                     .kv_stride = g->channels,
+                     .kv_stride = g->kv_heads * size,
                      .out_stride = g->channels,
                      .position = g->position,
                      .count = g->count,

@@ -7,11 +7,30 @@
 
 #include "simd.h"
 
-/* a(i, p) = data[i * row + p * column]; one of the two strides is 1. */
+/* What panels hold. At level 5 the products are those of AMX: panels of bf16, whose k is padded
+ * with zeros to whole tiles. */
+#if TT_ISA_LEVEL == 5
+typedef uint16_t tt_panel;
+#define TT_KU 32
+#else
+typedef float tt_panel;
+#define TT_KU 1
+#endif
+
+/* a(i, p) is element i * row + p * column of data; one of the two strides is 1. */
 typedef struct tt_operand {
-    const float *data;
+    const void *data;
     int64_t row, column;
+    bool bf16;  /* the elements are bf16; else f32 */
+    bool round; /* f32 elements are rounded to bf16 */
 } tt_operand;
+
+/* The operand from its element (i, p) on. */
+TT_INLINE tt_operand tt_operand_at(tt_operand a, int64_t i, int64_t p)
+{
+    a.data = (const char *)a.data + (i * a.row + p * a.column) * (a.bf16 ? 2 : 4);
+    return a;
+}
 
 /* In-register transposition of TT_LANES x TT_LANES: log2(TT_LANES) perfect shuffles. */
 #if TT_LANES == 16
@@ -46,14 +65,17 @@ TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
     }
 }
 
-/* Floats that tt_pack_a and tt_pack_b write for a block. */
-#define TT_PACKED_A(rows, k)    (((rows) + TT_MR - 1) / TT_MR * TT_MR * (k) + TT_LANES)
-#define TT_PACKED_B(k, columns) (((columns) + TT_NR - 1) / TT_NR * TT_NR * (k))
+/* Elements that tt_pack_a and tt_pack_b write for a block. */
+#define TT_PADDED(n, unit)      (((n) + (unit)-1) / (unit) * (unit))
+#define TT_PACKED_A(rows, k)    (TT_PADDED(rows, TT_MR) * TT_PADDED(k, TT_KU) + TT_LANES)
+#define TT_PACKED_B(k, columns) (TT_PADDED(columns, TT_NR) * TT_PADDED(k, TT_KU))
 
-/* Panels of TT_MR rows, [k][TT_MR] each; missing rows are zero. */
-void TT_BLOCKED(tt_pack_a)(float *to, int64_t rows, int64_t k, tt_operand a);
-/* Panels of TT_NR columns, [k][TT_NR] each; b(p, j), missing columns are zero. */
-void TT_BLOCKED(tt_pack_b)(float *to, int64_t k, int64_t columns, tt_operand b);
+/* Panels of TT_MR rows, one after another, of TT_MR * TT_PADDED(k, TT_KU) elements each: [k][TT_MR]
+ * below level 5, where what amx/micro.c wants. Missing rows are zero. */
+void TT_BLOCKED(tt_pack_a)(tt_panel *to, int64_t rows, int64_t k, tt_operand a);
+/* Panels of TT_NR columns likewise; b(p, j), missing columns are zero. A panel of any k is made of
+ * those of its parts of a multiple of TT_KU, one after another. */
+void TT_BLOCKED(tt_pack_b)(tt_panel *to, int64_t k, int64_t columns, tt_operand b);
 
 /* Where a product starts from: element (i, j) is data[i * row + j]. */
 typedef struct tt_start {
@@ -65,9 +87,11 @@ typedef struct tt_start {
 extern const float TT_BLOCKED(tt_zeros)[TT_NR];
 
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
- * b is a packed panel: TT_NR columns, of which `columns` count. */
-void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const float *a, const float *b,
-                          float *c, int64_t c_row, tt_start start);
+ * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
+ * and c only what counts is touched; start may be c. */
+void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
+                          const tt_panel *b, float *c, int64_t c_row, tt_start start);
+#if TT_ISA_LEVEL < 5
 /* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
 #define TT_A_ROW 96
 void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,
@@ -75,5 +99,6 @@ void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const f
 /* The same with a(i, p) = a[p * TT_A_ROW + i]: its transpose. */
 void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const float *a,
                                   const float *b, float *c, int64_t c_row, tt_start start);
+#endif
 
 #endif

@@ -1,0 +1,282 @@
+/* One matrix product: blocks for the caches, of the context's tile, and parts for the threads.
+ *
+ * Loops from the outside in: parts of C whose operand A, packed, fits what a thread has for it
+ * (chunks), then the five loops of BLIS with the tile's n, k and m. A chunk of A is packed once; a
+ * panel of B when the first rows need it, just before it is used. */
+#include <assert.h>
+#include <omp.h>
+
+#include "product.h"
+#include "vbf16.h"
+
+/* Multiply-adds that pay for a thread. */
+#define TT_GRAIN_LINEAR 200000
+
+/* A thread's scratch: packed panels of B, sums that are not floats in C yet, packed A. */
+enum {
+    B_BYTES = 1 << 20,
+    SUMS_BYTES = 1 << 20,
+    A_BYTES = (int)TT_SCRATCH_BYTES - B_BYTES - SUMS_BYTES,
+    A_ELEMENTS = A_BYTES / (int)sizeof(tt_panel) - TT_LANES,
+    SUMS = SUMS_BYTES / (int)sizeof(float),
+    /* Rows and depth that a chunk of A has at least. */
+    LEAST_ROWS = 256,
+    LEAST_K = 1024,
+};
+static_assert(TT_PACKED_B(TT_TILE_MAX, TT_TILE_MAX) * sizeof(tt_panel) <= B_BYTES,
+              "scratch holds the packed block of B of the largest tile");
+static_assert(LEAST_ROWS * LEAST_K <= A_ELEMENTS && LEAST_ROWS % TT_KU == 0, "a chunk of A fits");
+
+/* A part of rows, columns or k. */
+typedef struct tt_span {
+    int64_t begin, end;
+} tt_span;
+
+/* One thread's work. */
+typedef struct tt_worker {
+    const tt_product *product;
+    tt_tile block; /* the tile in whole panels */
+    int64_t chunk_rows, chunk_columns, chunk_k;
+    tt_panel *packed_a, *packed_b;
+    float *sums;              /* NULL: C holds them */
+    int64_t sums_row;         /* distance of rows */
+    tt_span rows, columns, k; /* of the current chunk */
+} tt_worker;
+
+static int64_t padded_k(int64_t k)
+{
+    return TT_PADDED(k, TT_KU);
+}
+
+/* The block of A of rows from i on and of k from p on, within the packed chunk. */
+static tt_panel *block_a(const tt_worker *w, int64_t i, int64_t p, int64_t k)
+{
+    int64_t rows = tt_round_up(w->rows.end - w->rows.begin, TT_MR);
+    return w->packed_a + (p - w->k.begin) * rows + (i - w->rows.begin) * padded_k(k);
+}
+
+static void pack_chunk(const tt_worker *w)
+{
+    for (int64_t p = w->k.begin; p < w->k.end; p += w->block.k) {
+        int64_t k = tt_min64(w->block.k, w->k.end - p);
+        TT_BLOCKED(tt_pack_a)
+        (block_a(w, w->rows.begin, p, k), w->rows.end - w->rows.begin, k,
+         tt_operand_at(w->product->a, w->rows.begin, p));
+    }
+}
+
+#if TT_ISA_LEVEL < 5
+static void widen_panel(float *to, const uint16_t *from, int64_t k)
+{
+    for (int64_t i = 0; i < k * TT_NR; i += TT_LANES)
+        tt_vstore(to + i, tt_vload_bf16(from + i));
+}
+#endif
+
+/* The panel of B of columns from j on and of k from p on. `to` is its place among the packed ones;
+ * `fresh`: it is not there yet. */
+static const tt_panel *panel_b(const tt_worker *w, int64_t p, int64_t k, int64_t j, bool fresh,
+                               tt_panel *to)
+{
+    const tt_product *product = w->product;
+    int64_t at = j * padded_k(product->k) + p * TT_NR;
+    if (product->ahead.panels != NULL && !product->ahead.bf16)
+        return (const tt_panel *)product->ahead.panels + at;
+    if (!fresh)
+        return to;
+#if TT_ISA_LEVEL < 5
+    if (product->ahead.panels != NULL) {
+        widen_panel(to, (const uint16_t *)product->ahead.panels + at, k);
+        return to;
+    }
+#endif
+    TT_BLOCKED(tt_pack_b)
+    (to, k, tt_min64(TT_NR, product->columns - j), tt_operand_at(product->b, p, j));
+    return to;
+}
+
+/* Sums start from bf16 in C. */
+static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_t j,
+                      int64_t columns, float *sums, int64_t sums_row)
+{
+    const uint16_t *c = (const uint16_t *)product->c + i * product->columns + j;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t s = 0; s < TT_NR; s++)
+            sums[r * sums_row + s] = s < columns ? tt_bf16_to_f32(c[r * product->columns + s]) : 0;
+}
+
+/* One strip of a block of C: rows x at most TT_NR columns, k from p on. The panel of B stays in L1
+ * while the panels of A pass by. */
+static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t p, int64_t k,
+                      const tt_panel *a, const tt_panel *b)
+{
+    const tt_product *product = w->product;
+    int64_t columns = tt_min64(TT_NR, product->columns - j), width = columns;
+    int64_t c_row = product->columns, depth = padded_k(k);
+    float *c = (float *)product->c + i * c_row + j;
+    float bias[TT_NR] = {0};
+    if (w->sums != NULL) { /* there is room for whole panels */
+        width = TT_NR;
+        c_row = w->sums_row;
+        c = w->sums + (i - w->rows.begin) * c_row + (j - w->columns.begin);
+    }
+    tt_start start = {c, c_row};
+    if (p == 0 && product->from_c) {
+        if (product->bf16)
+            load_sums(product, i, rows, j, columns, c, c_row);
+    } else if (p == 0) {
+        start = (tt_start){TT_BLOCKED(tt_zeros), 0};
+        if (product->bias != NULL) {
+            memcpy(bias, product->bias + j, (size_t)columns * sizeof *bias);
+            start.data = bias;
+        }
+    }
+    for (int64_t r = 0; r < rows; r += TT_MR) {
+        tt_start here = {start.data + r * start.row, start.row};
+        TT_BLOCKED(tt_micro)
+        (tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row, c_row, here);
+    }
+    bool more = product->bf16 || product->gelu != NULL || product->gelu_x != NULL;
+    if (more && p + k == product->k)
+        TT_BLOCKED(tt_product_finish)(product, i, rows, j, columns, c, c_row);
+}
+
+/* The blocks of C with columns from j on, k from p on. */
+static void run_blocks(const tt_worker *w, int64_t j, int64_t columns, int64_t p, int64_t k)
+{
+    int64_t depth = padded_k(k);
+    for (int64_t i = w->rows.begin; i < w->rows.end; i += w->block.m) {
+        int64_t rows = tt_min64(w->block.m, w->rows.end - i);
+        const tt_panel *a = block_a(w, i, p, k);
+        for (int64_t s = 0; s < columns; s += TT_NR) {
+            const tt_panel *b =
+                panel_b(w, p, k, j + s, i == w->rows.begin, w->packed_b + s * depth);
+            run_strip(w, i, rows, j + s, p, k, a, b);
+        }
+    }
+}
+
+static void run_chunk(const tt_worker *w)
+{
+    for (int64_t j = w->columns.begin; j < w->columns.end; j += w->block.n) {
+        int64_t columns = tt_min64(w->block.n, w->columns.end - j);
+        /* k == 0 still writes the start values. */
+        int64_t p = w->k.begin;
+        do {
+            int64_t k = tt_min64(w->block.k, w->k.end - p);
+            run_blocks(w, j, columns, p, k);
+            p += w->block.k;
+        } while (p < w->k.end);
+    }
+}
+
+/* The next part of at most `most` from begin on. */
+static tt_span next_part(int64_t begin, int64_t end, int64_t most)
+{
+    return (tt_span){begin, tt_min64(begin + most, end)};
+}
+
+static void run_worker(tt_worker *w, tt_span rows, tt_span columns)
+{
+    int64_t all_k = w->product->k;
+    for (int64_t i = rows.begin; i < rows.end; i += w->chunk_rows) {
+        w->rows = next_part(i, rows.end, w->chunk_rows);
+        for (int64_t j = columns.begin; j < columns.end; j += w->chunk_columns) {
+            w->columns = next_part(j, columns.end, w->chunk_columns);
+            int64_t p = 0;
+            do {
+                w->k = next_part(p, all_k, w->chunk_k);
+                if (j == columns.begin || w->chunk_k < all_k) /* else it is packed already */
+                    pack_chunk(w);
+                run_chunk(w);
+                p += w->chunk_k;
+            } while (p < all_k);
+        }
+    }
+}
+
+/* At most `most`, in equal parts of n, of whole units. */
+static int64_t even_part(int64_t n, int64_t most, int64_t unit)
+{
+    int64_t parts = (n + most - 1) / most;
+    return tt_round_up((n + parts - 1) / parts, unit);
+}
+
+/* Chunks as large as scratch allows. Sums in C may be continued later, so there all rows come
+ * first, and then k; sums in scratch are continued at once, so k comes first. */
+static void plan_chunks(tt_worker *w, int64_t rows, int64_t columns)
+{
+    int64_t k = tt_max64(padded_k(w->product->k), TT_KU), unit = w->block.k;
+    int64_t least = w->sums != NULL ? LEAST_ROWS : tt_max64(LEAST_ROWS, tt_round_up(rows, TT_MR));
+    int64_t most_k = tt_max64(LEAST_K, A_ELEMENTS / least / unit * unit);
+    if (w->sums != NULL && k > most_k)
+        most_k = LEAST_K;
+    w->chunk_k = k <= most_k ? tt_round_up(k, unit) : tt_max64(unit, most_k / unit * unit);
+    int64_t most_rows = A_ELEMENTS / tt_min64(k, w->chunk_k) / TT_MR * TT_MR;
+    w->chunk_columns = columns;
+    if (w->sums != NULL)
+        most_rows = tt_min64(most_rows, TT_TILE_MAX * 2 / TT_MR * TT_MR);
+    w->chunk_rows = even_part(rows, most_rows, TT_MR);
+    if (w->sums != NULL) {
+        int64_t most_columns = SUMS / w->chunk_rows / TT_NR * TT_NR;
+        w->chunk_columns = tt_min64(tt_round_up(columns, TT_NR), most_columns);
+        w->sums_row = w->chunk_columns;
+    }
+}
+
+/* The rectangle of C that one thread computes. */
+static void run_range(const tt_product *product, tt_tile tile, char *scratch, tt_span rows,
+                      tt_span columns)
+{
+    tt_worker w = {
+        .product = product,
+        .block = {(int)tt_round_up(tile.m, TT_MR), (int)tt_round_up(tile.n, TT_NR),
+                  (int)tt_round_up(tile.k, TT_KU)},
+        .packed_b = (tt_panel *)(void *)scratch,
+        .sums = product->bf16 ? (float *)(void *)(scratch + B_BYTES) : NULL,
+        .packed_a = (tt_panel *)(void *)(scratch + B_BYTES + SUMS_BYTES),
+    };
+    plan_chunks(&w, rows.end - rows.begin, columns.end - columns.begin);
+    run_worker(&w, rows, columns);
+}
+
+/* Cuts C into a grid of `threads` rectangles. Each thread packs all of A for its rows and all of
+ * B for its columns, so the grid with the least rows + columns per thread wins. */
+static int grid_rows(const tt_product *product, int threads)
+{
+    double least = INFINITY;
+    int best = 1;
+    for (int r = 1; r <= threads; r++) {
+        if (threads % r != 0)
+            continue;
+        int c = threads / r;
+        int64_t rows = tt_round_up((product->rows + r - 1) / r, TT_MR);
+        int64_t columns = tt_round_up((product->columns + c - 1) / c, TT_NR);
+        /* The multiply-adds of the largest part first, then the packing. */
+        double cost = (double)rows * (double)columns + 8.0 * (double)(rows + columns);
+        if (cost < least) {
+            least = cost;
+            best = r;
+        }
+    }
+    return best;
+}
+
+void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
+{
+    if (product->rows == 0 || product->columns == 0)
+        return;
+    double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
+    int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int team = omp_get_num_threads(), self = omp_get_thread_num();
+        int r = grid_rows(product, team);
+        tt_span rows, columns;
+        tt_part(product->rows, TT_MR, r, self % r, &rows.begin, &rows.end);
+        tt_part(product->columns, TT_NR, team / r, self / r, &columns.begin, &columns.end);
+        if (rows.begin < rows.end && columns.begin < columns.end)
+            run_range(product, exec->tile, exec->scratch + (size_t)self * exec->scratch_stride,
+                      rows, columns);
+    }
+}
