@@ -147,8 +147,7 @@ static tt_status time_turn(tuning *t, size_t shape, const size_t *members, size_
     for (size_t at = 0; at < count && !time_is_up(t); at++) {
         size_t i = turn % 2 == 0 ? at : count - 1 - at;
         double seconds;
-        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN ||
-            !wanted(&times[i], how, best))
+        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN || !wanted(&times[i], how, best))
             continue;
         tt_status status = time_once(t, shape, members[i], &seconds);
         if (status != TT_OK)

@@ -177,17 +177,16 @@ static bool choose_candidate(const tt_tune_target *target, const tt_tuning *tuni
     return false;
 }
 
-/* Where nothing was timed: the first that is not known to be wrong, its own variant first. */
+/* Where nothing was timed: the first that is not known to be wrong, of the product's own variant or
+ * of any other. */
 static bool choose_unknown(const tt_tune_target *target, const tt_tuning *tuning, tt_op op,
-                           tt_tile tile, size_t *out)
+                           tt_tile tile, bool own, size_t *out)
 {
-    for (int own = 1; own >= 0; own--) {
-        for (size_t c = 0; c < tuning->candidate_count; c++) {
-            if (fits(target, tuning, op, tile, c) && !known_wrong(tuning, op, c) &&
-                tt_tuning_family(target, tuning, c)->current[op] == (own == 1)) {
-                *out = c;
-                return true;
-            }
+    for (size_t c = 0; c < tuning->candidate_count; c++) {
+        if (fits(target, tuning, op, tile, c) && !known_wrong(tuning, op, c) &&
+            (!own || tt_tuning_family(target, tuning, c)->current[op])) {
+            *out = c;
+            return true;
         }
     }
     return false;
@@ -210,13 +209,13 @@ static double tile_cost(const tt_tune_target *target, const tt_tuning *tuning, t
 }
 
 /* All products with one tile; false where one of them is left without. */
-static bool choose_all(const tt_tune_target *target, tt_tuning *tuning, tt_tile tile)
+static bool choose_all(const tt_tune_target *target, tt_tuning *tuning, tt_tile tile, bool own)
 {
     for (int op = 0; op < TT_PRODUCTS; op++) {
         double least;
         if (has_shapes(tuning, (tt_op)op) &&
             !choose_candidate(target, tuning, (tt_op)op, tile, &tuning->chosen[op], &least) &&
-            !choose_unknown(target, tuning, (tt_op)op, tile, &tuning->chosen[op]))
+            !choose_unknown(target, tuning, (tt_op)op, tile, own, &tuning->chosen[op]))
             return false;
     }
     tuning->tile = tile;
@@ -230,9 +229,11 @@ tt_status tt_tuning_choose(const tt_tune_target *target, const tt_tile *tiles, s
     for (size_t t = 0; t < tile_count; t++)
         costs[t] = tile_cost(target, tuning, tiles[t]);
     double limit = tt_tune_limit(costs, tile_count);
-    for (size_t t = 0; t < tile_count; t++)
-        if ((costs[t] <= limit || isinf(limit)) && choose_all(target, tuning, tiles[t]))
-            return TT_OK;
+    for (int own = 1; own >= 0; own--)
+        for (size_t t = 0; t < tile_count; t++)
+            if ((costs[t] <= limit || isinf(limit)) &&
+                choose_all(target, tuning, tiles[t], own == 1))
+                return TT_OK;
     return tt_fail(TT_EINTERNAL, "tune: not one of %zu candidates computes the right product",
                    tuning->candidate_count);
 }
