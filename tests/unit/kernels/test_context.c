@@ -291,7 +291,7 @@ static void test_registry(void **state)
                 assert_false(other->op == info->op && other->dtype == info->dtype &&
                              strcmp(other->name, info->name) == 0);
             }
-            if (info->op == (tt_op)op && info->dtype == TT_F32 && tt_isa_available(info->isa))
+            if (info->op == (tt_op)op && info->dtype == TT_F32 && tt_variant_available(info))
                 best = info;
         }
         assert_ptr_equal(tt_context_variant(context, (tt_op)op), best);
