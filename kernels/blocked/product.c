@@ -340,6 +340,12 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
+#if TT_ISA_LEVEL < 5
+    if (TT_BLOCKED(tt_gemv_suits)(product)) {
+        TT_BLOCKED(tt_gemv_run)(exec, product, threads);
+        return;
+    }
+#endif
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int team = omp_get_num_threads(), self = omp_get_thread_num();
