@@ -52,8 +52,10 @@ TT_INLINE void fetch(const tt_panel *a, const float *c, int64_t c_row, int64_t b
 
 /* A stride of 0 loads one row 16 times: how a row of bias or zeros starts all rows. */
 TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, float *c, int64_t c_row,
-                           tt_start start, bool both)
+                           tt_start start, tt_feed *feed, bool both)
 {
+    const int64_t blocks = k / TT_KU, pace = blocks > 0 ? (feed->pace + blocks - 1) / blocks : 0;
+    tt_feed some = *feed; /* in registers */
     const int64_t from_row = start.row * (int64_t)sizeof(float);
     const int64_t to_row = c_row * (int64_t)sizeof(float);
     tt_tile_fence();
@@ -63,12 +65,14 @@ TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, floa
         tt_tile_load(2, start.data + 16 * start.row, from_row);
         tt_tile_load(3, start.data + 16 * start.row + 16, from_row);
     }
-    for (int64_t block = 0; block < k / TT_KU; block++) {
+    for (int64_t block = 0; block < blocks; block++) {
         fetch(a, c, c_row, block);
+        tt_feed_some(&some, pace);
         micro_step(a, b, both);
         a += TT_STEP;
         b += TT_STEP;
     }
+    *feed = some;
     tt_tile_store(0, c, to_row);
     tt_tile_store(1, c + 16, to_row);
     if (both) {
@@ -79,27 +83,27 @@ TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, floa
 
 /* At the edges of C the same code works on a copy. */
 static void micro_edge(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
-                       const tt_panel *b, float *c, int64_t c_row, tt_start start)
+                       const tt_panel *b, float *c, int64_t c_row, tt_start start, tt_feed *feed)
 {
     float block[TT_MR * TT_NR] __attribute__((aligned(64)));
     memset(block, 0, sizeof block);
     for (int64_t i = 0; i < rows; i++)
         memcpy(block + i * TT_NR, start.data + i * start.row, (size_t)columns * sizeof *block);
     if (rows > TT_TILE_ROWS)
-        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, true);
+        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, feed, true);
     else
-        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, false);
+        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, feed, false);
     for (int64_t i = 0; i < rows; i++)
         memcpy(c + i * c_row, block + i * TT_NR, (size_t)columns * sizeof *c);
 }
 
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
-                          const tt_panel *b, float *c, int64_t c_row, tt_start start)
+                          const tt_panel *b, float *c, int64_t c_row, tt_start start, tt_feed *feed)
 {
     if (rows == TT_MR && columns == TT_NR)
-        micro_tiles(k, a, b, c, c_row, start, true);
+        micro_tiles(k, a, b, c, c_row, start, feed, true);
     else
-        micro_edge(rows, columns, k, a, b, c, c_row, start);
+        micro_edge(rows, columns, k, a, b, c, c_row, start, feed);
 }
 
 void TT_BLOCKED(tt_begin)(void)
