@@ -80,6 +80,21 @@ TT_INLINE void tt_vstore_part(float *p, tt_vf v, int64_t n)
         p[i] = v[i];
 }
 
+/* The first n elements, at most a vector's: one body serves whole vectors (where n is known to be
+ * TT_LANES and the choice disappears) and the end of a row. */
+TT_INLINE tt_vf tt_vload_first(const float *p, int64_t n, float fill)
+{
+    return n >= TT_LANES ? tt_vload(p) : tt_vload_part(p, n, fill);
+}
+
+TT_INLINE void tt_vstore_first(float *p, tt_vf v, int64_t n)
+{
+    if (n >= TT_LANES)
+        tt_vstore(p, v);
+    else
+        tt_vstore_part(p, v, n);
+}
+
 TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
 {
     return (tt_vf)(((tt_vi)yes & mask) | ((tt_vi)no & ~mask));
@@ -148,25 +163,46 @@ TT_INLINE void tt_vstream_fence(void)
 #endif
 }
 
+/* Lane i of the result is lane i + width of v, for i < width. */
+#if TT_LANES == 16
+#define TT_FOLD_8(v)                                                                               \
+    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
+#define TT_FOLD_4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+#elif TT_LANES == 8
+#define TT_FOLD_4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7)
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1)
+#else
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1)
+#endif
+
 /* Lanes folded in halves: a fixed order. */
 TT_INLINE float tt_vsum(tt_vf v)
 {
-    float lane[TT_LANES];
-    memcpy(lane, &v, sizeof lane);
-    for (int width = TT_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] += lane[i + width];
-    return lane[0];
+#if TT_LANES == 16
+    v += TT_FOLD_8(v);
+#endif
+#if TT_LANES >= 8
+    v += TT_FOLD_4(v);
+#endif
+    v += TT_FOLD_2(v);
+    v += TT_FOLD_1(v);
+    return v[0];
 }
 
 TT_INLINE float tt_vmax_lane(tt_vf v)
 {
-    float lane[TT_LANES];
-    memcpy(lane, &v, sizeof lane);
-    for (int width = TT_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
-    return lane[0];
+#if TT_LANES == 16
+    v = tt_vmax(v, TT_FOLD_8(v));
+#endif
+#if TT_LANES >= 8
+    v = tt_vmax(v, TT_FOLD_4(v));
+#endif
+    v = tt_vmax(v, TT_FOLD_2(v));
+    return tt_vmax(v, TT_FOLD_1(v))[0];
 }
 
 /* Lower and upper halves as doubles. */

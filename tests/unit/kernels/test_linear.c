@@ -34,7 +34,7 @@ static void for_settings(tt_op op, setting_check check)
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op != op || info->dtype == TT_F64 || !tt_isa_available(info->isa))
+        if (info->op != op || info->dtype == TT_F64 || !tt_variant_available(info))
             continue;
         if (only != NULL && strcmp(info->name, only) != 0)
             continue;
