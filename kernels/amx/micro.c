@@ -2,6 +2,12 @@
  * pack.c. Four products of tiles (16 cycles each) need four loads (8 cycles each from L1): the tile
  * unit is the bottleneck as long as no more than one of the two operands comes from L2.
  *
+ * With 48 KiB of L1 that asks for k = 256: a panel of B (16 KiB) then outlives the panels of A
+ * (16 KiB each) and the C (4 KiB, read and written) that pass by; at 512 it does not, and both
+ * operands come from L2, at 64 bytes per cycle, which is all that it can give. Smaller k load and
+ * store C too often. With 2 MiB of L2, m and n = 512 keep a block of A (256 KiB) there for 16
+ * panels of B, beside 1 MiB of sums.
+ *
  * An element of C is a chain over blocks of 32 k, started from `start`: so neither blocking nor
  * the number of threads changes its bits, but another grouping of k does. */
 #include <assert.h>

@@ -323,12 +323,13 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-/* Floats that nobody reads soon and that start from nothing need not pass the caches. */
+/* Large results of floats that start from nothing go past the caches: with AMX storing them takes
+ * as long as computing them, and a store that fetches what it overwrites moves twice the bytes. */
 static bool streams(const tt_exec *exec, const tt_product *product)
 {
     double bytes = (double)product->rows * (double)product->columns * sizeof(float);
-    return !product->bf16 && !product->from_c && product->gelu == NULL && product->gelu_x == NULL &&
-           bytes >= (double)exec->stream_bytes;
+    return TT_ISA_LEVEL == 5 && !product->bf16 && !product->from_c && product->gelu == NULL &&
+           product->gelu_x == NULL && bytes >= (double)exec->stream_bytes;
 }
 
 void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
