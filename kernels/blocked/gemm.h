@@ -5,6 +5,7 @@
 #ifndef TT_BLOCKED_GEMM_H
 #define TT_BLOCKED_GEMM_H
 
+#include "feed.h"
 #include "simd.h"
 
 /* What panels hold. At level 5 the products are those of AMX: panels of bf16, whose k is padded
@@ -130,9 +131,14 @@ TT_INLINE void TT_BLOCKED(tt_end)(void) {}
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
  * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
  * and c only what counts is touched; start may be c. */
+#if TT_ISA_LEVEL == 5
+/* Meanwhile `feed` goes on at its pace. */
+void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
+                          const tt_panel *b, float *c, int64_t c_row, tt_start start,
+                          tt_feed *feed);
+#else
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start);
-#if TT_ISA_LEVEL < 5
 /* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
 #define TT_A_ROW 96
 void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,

@@ -23,7 +23,6 @@ enum {
     /* Rows and depth that a chunk of A has at least. */
     LEAST_ROWS = 256,
     LEAST_K = 1024,
-    LINE = 64, /* bytes of a cache line */
 };
 static_assert(TT_PACKED_B(TT_TILE_MAX, TT_TILE_MAX) * sizeof(tt_panel) <= B_BYTES,
               "scratch holds the packed block of B of the largest tile");
@@ -34,15 +33,6 @@ typedef struct tt_span {
     int64_t begin, end;
 } tt_span;
 
-/* What is prefetched while the microkernels run: the memory that the next panels of B come from, as
- * `lines` runs of `length` bytes. */
-typedef struct tt_feed {
-    const char *at;
-    int64_t stride, length, lines;
-    int64_t within; /* bytes of the current line that are done */
-    int64_t pace;   /* cache lines per microkernel */
-} tt_feed;
-
 /* One thread's work. */
 typedef struct tt_worker {
     const tt_product *product;
@@ -51,7 +41,7 @@ typedef struct tt_worker {
     tt_panel *packed_a, *packed_b;
     float *sums;              /* strips of TT_NR columns by chunk_rows; NULL: C holds them */
     tt_span rows, columns, k; /* of the current chunk */
-    tt_feed feed;
+    tt_feed feed;             /* the next panels of B */
 } tt_worker;
 
 static int64_t padded_k(int64_t k)
@@ -120,20 +110,7 @@ static void plan_feed(tt_worker *w, int64_t p, int64_t k, int64_t j, int64_t end
                             .length = (by_row ? columns : k) * unit,
                             .lines = by_row ? k : columns};
     }
-    w->feed.pace = w->feed.lines * ((w->feed.length + LINE - 1) / LINE) / micros + 1;
-}
-
-static void feed_some(tt_feed *feed)
-{
-    for (int64_t n = 0; n < feed->pace && feed->lines > 0; n++) {
-        __builtin_prefetch(feed->at + feed->within, 0, 2);
-        feed->within += LINE;
-        if (feed->within >= feed->length) {
-            feed->within = 0;
-            feed->at += feed->stride;
-            feed->lines--;
-        }
-    }
+    w->feed.pace = w->feed.lines * ((w->feed.length + TT_LINE - 1) / TT_LINE) / micros + 1;
 }
 
 /* Brings the panels of B of columns [j, end) and of k from p on into their place `to`. */
@@ -160,6 +137,22 @@ static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_
     for (int64_t r = 0; r < rows; r++)
         for (int64_t s = 0; s < TT_NR; s++)
             sums[r * sums_row + s] = s < columns ? tt_bf16_to_f32(c[r * product->columns + s]) : 0;
+}
+
+/* One microkernel, while what comes next is fetched: part of B, and the rows of C below (`more`).
+ * That of AMX is too fast for all at once, and does it by itself. */
+static void run_micro(tt_worker *w, int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
+                      const tt_panel *b, float *c, int64_t c_row, tt_start start, bool more)
+{
+#if TT_ISA_LEVEL == 5
+    (void)more;
+    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start, &w->feed);
+#else
+    for (int64_t next = TT_MR; more && next < 2 * TT_MR; next++)
+        __builtin_prefetch(c + next * c_row, 1, 3);
+    tt_feed_some(&w->feed, w->feed.pace);
+    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start);
+#endif
 }
 
 /* One strip of a block of C: rows x at most TT_NR columns, k from p on. The panel of B stays in L1
@@ -190,11 +183,8 @@ static void run_strip(tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t 
     }
     for (int64_t r = 0; r < rows; r += TT_MR) {
         tt_start here = {start.data + r * start.row, start.row};
-        for (int64_t next = r + TT_MR; next < tt_min64(rows, r + 2 * TT_MR); next++)
-            __builtin_prefetch(c + next * c_row, 1, 3);
-        feed_some(&w->feed);
-        TT_BLOCKED(tt_micro)
-        (tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row, c_row, here);
+        run_micro(w, tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row,
+                  c_row, here, r + TT_MR < rows);
     }
     bool more =
         product->bf16 || product->stream || product->gelu != NULL || product->gelu_x != NULL;
@@ -302,11 +292,11 @@ static void run_range(const tt_product *product, tt_tile tile, char *scratch, tt
         .packed_b = (tt_panel *)(void *)scratch,
     };
     /* Close together: a small product touches little memory. */
-    scratch += tt_round_up(TT_PACKED_B(w.block.k, w.block.n) * (int64_t)sizeof(tt_panel), LINE);
+    scratch += tt_round_up(TT_PACKED_B(w.block.k, w.block.n) * (int64_t)sizeof(tt_panel), TT_LINE);
     w.sums = product->bf16 || product->stream ? (float *)(void *)scratch : NULL;
     plan_chunks(&w, rows.end - rows.begin, columns.end - columns.begin);
     if (w.sums != NULL)
-        scratch += tt_round_up(w.chunk_rows * w.chunk_columns * (int64_t)sizeof(float), LINE);
+        scratch += tt_round_up(w.chunk_rows * w.chunk_columns * (int64_t)sizeof(float), TT_LINE);
     w.packed_a = (tt_panel *)(void *)scratch;
     run_worker(&w, rows, columns);
 }
@@ -333,12 +323,13 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-/* Floats that nobody reads soon and that start from nothing need not pass the caches. */
+/* Large results of floats that start from nothing go past the caches: with AMX storing them takes
+ * as long as computing them, and a store that fetches what it overwrites moves twice the bytes. */
 static bool streams(const tt_exec *exec, const tt_product *product)
 {
     double bytes = (double)product->rows * (double)product->columns * sizeof(float);
-    return !product->bf16 && !product->from_c && product->gelu == NULL && product->gelu_x == NULL &&
-           bytes >= (double)exec->stream_bytes;
+    return TT_ISA_LEVEL == 5 && !product->bf16 && !product->from_c && product->gelu == NULL &&
+           product->gelu_x == NULL && bytes >= (double)exec->stream_bytes;
 }
 
 void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
