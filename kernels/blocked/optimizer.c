@@ -10,6 +10,7 @@
 #include <omp.h>
 
 #include "simd.h"
+#include "vbf16.h"
 
 /* Blocks that pay for a thread; elements of a cache line; how far ahead adamw asks for them. */
 enum { GRAIN_BLOCKS = 4, LINE = 16, AHEAD = 128 };
@@ -46,26 +47,52 @@ TT_INLINE uint64_t count_lanes(tt_vi mask)
     return (uint64_t)sum;
 }
 
+typedef struct stats_sums {
+    tt_vd squares_low, squares_high;
+    tt_vi nonfinite;
+} stats_sums;
+
+TT_INLINE void stats_count(stats_sums *sums, tt_vf v)
+{
+    tt_vd low = tt_vwiden_low(v), high = tt_vwiden_high(v);
+    sums->nonfinite += tt_vnonfinite(v);
+    sums->squares_low += low * low;
+    sums->squares_high += high * high;
+}
+
+static tt_partial stats_total(const stats_sums *sums)
+{
+    return (tt_partial){tt_vsum_double(sums->squares_low + sums->squares_high),
+                        count_lanes(sums->nonfinite)};
+}
+
 static tt_partial stats_block(const void *body, int64_t begin, int64_t end)
 {
     const float *x = body;
-    tt_vd squares_low = {0}, squares_high = {0};
-    tt_vi nonfinite = {0};
+    stats_sums sums = {0};
     for (int64_t i = begin; i < end; i += TT_LANES) {
         int64_t here = tt_min64(TT_LANES, end - i);
-        tt_vf v = here == TT_LANES ? tt_vload(x + i) : tt_vload_part(x + i, here, 0);
-        tt_vd low = tt_vwiden_low(v), high = tt_vwiden_high(v);
-        nonfinite += tt_vnonfinite(v);
-        squares_low += low * low;
-        squares_high += high * high;
+        stats_count(&sums, here == TT_LANES ? tt_vload(x + i) : tt_vload_part(x + i, here, 0));
     }
-    return (tt_partial){tt_vsum_double(squares_low + squares_high), count_lanes(nonfinite)};
+    return stats_total(&sums);
+}
+
+static tt_partial stats_block_bf16(const void *body, int64_t begin, int64_t end)
+{
+    const uint16_t *x = body;
+    stats_sums sums = {0};
+    for (int64_t i = begin; i < end; i += TT_LANES) {
+        int64_t here = tt_min64(TT_LANES, end - i);
+        stats_count(&sums, here == TT_LANES ? tt_vload_bf16(x + i)
+                                            : tt_vload_bf16_part(x + i, here, 0));
+    }
+    return stats_total(&sums);
 }
 
 tt_status TT_BLOCKED(tt_stats_f32)(const tt_exec *exec, const void *args)
 {
     const tt_stats_args *g = args;
-    tt_partial total = sum_blocks(exec, g->n, stats_block, g->x);
+    tt_partial total = sum_blocks(exec, g->n, g->bf16 ? stats_block_bf16 : stats_block, g->x);
     *g->out = (tt_tensor_stats){total.squares, total.count};
     return TT_OK;
 }
