@@ -114,8 +114,10 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->parameters = tt_model_param_elements(&dims);
     out->steps = tt_config_int(config, "train.steps");
     out->tokens_per_step = batch * tt_config_int(config, "train.accumulate") * dims.context;
+    tt_topology topology;
+    tt_topology_read(&topology);
     out->threads = tt_config_is_auto(config, "run.threads")
-                       ? tt_threads_available()
+                       ? topology.threads
                        : (int)tt_config_int(config, "run.threads");
     out->slots = (int)tt_config_int(config, "snapshot.slots");
     tt_moments_policy moments = tt_moments_policy_from(config);

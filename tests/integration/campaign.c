@@ -482,6 +482,10 @@ static void note_breakers(const tt_training *training, findings *found)
 {
     for (size_t i = 0; i < tt_orchestrator_optimization_count(training->orchestrator); i++) {
         tt_optimization_info info = tt_orchestrator_optimization(training->orchestrator, i);
+        if (strcmp(info.name, "compute") == 0) { /* off throughout: activations are in int8 */
+            assert_true(!info.on && info.breaker == TT_BREAKER_CLOSED);
+            continue;
+        }
         assert_true(info.on || info.breaker != TT_BREAKER_CLOSED);
         found->opened[number_of(info.name)] = info.breaker != TT_BREAKER_CLOSED;
     }
