@@ -2,7 +2,7 @@
 #ifndef TRIMTAB_TESTS_TRAINING_SAVED_SUPPORT_H
 #define TRIMTAB_TESTS_TRAINING_SAVED_SUPPORT_H
 
-#include "support.h"
+#include "blocks_support.h"
 
 static const tt_model_dims middle_dims = {
     .layers = 3, .heads = 4, .channels = 64, .context = 24, .vocab = 131};

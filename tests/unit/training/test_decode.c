@@ -1,6 +1,6 @@
 /* Decoding against the full forward pass, sampling, generation. */
+#include "blocks_support.h"
 #include "generate.h"
-#include "support.h"
 
 /* ---- decoding ---- */
 
@@ -51,7 +51,8 @@ static void check_decode(tt_model_dims dims, bench_options options, double bound
     bench_open_with(&b, dims, 1, dims.context, options);
     fill_params(&b, 3);
     double *all = full_logits(&b, b.tokens, b.time);
-    assert_ok(tt_kv_store_create(b.context, dims.layers, dims.context, dims.channels, &store));
+    assert_ok(
+        tt_kv_store_create(b.context, dims.layers, dims.context, tt_model_kv_width(&dims), &store));
     decode_in_pieces(&b, store, all, (const int64_t[]){dims.context}, 1, bound);
     decode_in_pieces(&b, store, all, (const int64_t[]){1}, 1, bound);
     decode_in_pieces(&b, store, all, (const int64_t[]){3, 1, 4, 2}, 4, bound);
@@ -75,6 +76,18 @@ static void decode_equals_the_full_pass(void **state)
      * what it is, and of a logit that is made of it. */
     check_decode(gpt2_dims(3, 4, 64, 48, 131), (bench_options){.dtype = TT_F32, .bf16 = true},
                  20 * 0x1p-8);
+}
+
+static void other_blocks_decode_as_well(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < BLOCK_DIMS; i++) {
+        check_decode(block_dims[i], (bench_options){.dtype = TT_F64}, 1e-6);
+        check_decode(block_dims[i], (bench_options){.dtype = TT_F32}, 1e-4);
+    }
+    check_decode(llama_dims, (bench_options){.dtype = TT_F32, .variants = "reference"}, 1e-4);
+    check_decode(middle_llama_dims, (bench_options){.dtype = TT_F32}, 3e-4);
+    check_decode(middle_llama_dims, (bench_options){.dtype = TT_F32, .bf16 = true}, 20 * 0x1p-8);
 }
 
 static void a_decode_disturbs_no_training_pass(void **state)
@@ -313,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_equals_the_full_pass),
+        cmocka_unit_test(other_blocks_decode_as_well),
         cmocka_unit_test(a_decode_disturbs_no_training_pass),
         cmocka_unit_test(a_store_is_of_one_type),
         cmocka_unit_test(decode_refuses_what_does_not_fit),

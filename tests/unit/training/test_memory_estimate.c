@@ -12,9 +12,9 @@
 
 static const char *const codecs[] = {"int8", "bf16", "f32"};
 
-enum { BLOCKS = 8 };
+enum { BLOCKS = 8, SETTINGS = 8 };
 
-static const char *const models[][4] = {
+static const char *const models[][SETTINGS] = {
     {"model.layers=2", "model.channels=32", "model.vocab=256", "model.context=32"},
     {"model.layers=6", "model.channels=384", "model.vocab=256", "model.context=256"},
     /* Nearly all of it is the embedding. */
@@ -22,6 +22,9 @@ static const char *const models[][4] = {
     {"model.layers=12", "model.channels=768", "model.vocab=50304", "model.context=1024"},
     /* Rows that fill no block. */
     {"model.layers=3", "model.channels=20", "model.vocab=300", "model.context=7"},
+    {"preset=llama-10m"},
+    {"model.layers=3", "model.channels=20", "model.mlp=swiglu", "model.mlp_width=7",
+     "model.kv_heads=1", "model.tied=false", "model.norm=rmsnorm", "model.bias=false"},
 };
 
 static void set(tt_config *config, const char *assignment)
@@ -75,7 +78,7 @@ static void test_monotone(void **state)
             assert_int_equal(tt_params_create(&params), TT_OK);
             assert_int_equal(tt_training_register(params), TT_OK);
             assert_int_equal(tt_config_create(params, &config), TT_OK);
-            for (int k = 0; k < 4; k++)
+            for (int k = 0; k < SETTINGS && models[i][k]; k++)
                 set(config, models[i][k]);
             snprintf(text, sizeof text, "snapshot.slots=%d", slots);
             set(config, text);

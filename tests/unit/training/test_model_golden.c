@@ -1,4 +1,4 @@
-/* The model, its gradients and AdamW against tests/golden/gpt2_golden.py. */
+/* The model, its gradients and AdamW against tests/golden/gpt2_golden.py and llama_golden.py. */
 #include "support.h"
 
 typedef struct record {
@@ -13,9 +13,9 @@ typedef struct golden {
     size_t count;
 } golden;
 
-static void load(golden *g)
+static void load(golden *g, const char *path)
 {
-    FILE *file = fopen(TT_SOURCE_DIR "/tests/golden/gpt2_golden.bin", "rb");
+    FILE *file = fopen(path, "rb");
     assert_non_null(file);
     char line[17];
     assert_int_equal(fread(line, 1, sizeof line, file), sizeof line);
@@ -97,9 +97,20 @@ typedef struct bounds {
 
 static void open_golden(bench *b, const golden *g, tt_dtype dtype)
 {
-    const double *d = find(g, "", "dims")->values;
-    const tt_model_dims dims =
+    const record *r = find(g, "", "dims");
+    const double *d = r->values;
+    tt_model_dims dims =
         gpt2_dims((int64_t)d[0], (int64_t)d[1], (int64_t)d[2], (int64_t)d[3], (int64_t)d[4]);
+    if (r->count > 8) {
+        dims.norm = TT_NORM_RMSNORM;
+        dims.positions = TT_POSITIONS_ROTARY;
+        dims.mlp = TT_MLP_SWIGLU;
+        dims.kv_heads = (int64_t)d[8];
+        dims.mlp_width = (int64_t)d[9];
+        dims.rope_theta = d[10];
+        dims.unbiased = true;
+        dims.untied = true;
+    }
     bench_open(b, dims, (int64_t)d[5], (int64_t)d[6], dtype);
     double *params = calloc((size_t)b->count, sizeof *params);
     assert_non_null(params);
@@ -164,11 +175,11 @@ static void train_step(bench *b, const golden *g, const tt_optim_options *option
     assert_int_equal(verdict.nonfinite, 0);
 }
 
-static void train(tt_dtype dtype, const bounds *bound)
+static void train_as(const char *path, tt_dtype dtype, const bounds *bound)
 {
     golden g;
     bench b;
-    load(&g);
+    load(&g, path);
     open_golden(&b, &g, dtype);
     const double *o = find(&g, "", "optim")->values;
     const tt_optim_options options = {.learning_rate = o[0],
@@ -190,6 +201,12 @@ static void train(tt_dtype dtype, const bounds *bound)
     compare_vector(&b, &g, "v.", last->v, bound->gradient);
     bench_close(&b);
     unload(&g);
+}
+
+static void train(tt_dtype dtype, const bounds *bound)
+{
+    train_as(TT_SOURCE_DIR "/tests/golden/gpt2_golden.bin", dtype, bound);
+    train_as(TT_SOURCE_DIR "/tests/golden/llama_golden.bin", dtype, bound);
 }
 
 static void f64_is_the_same(void **state)

@@ -1,5 +1,5 @@
 /* Gradients against central differences in float64; float32 against float64. */
-#include "support.h"
+#include "blocks_support.h"
 
 /* Fourth-order central difference of the loss in one element of the parameters. */
 static double numeric_gradient(bench *b, int64_t index, double h)
@@ -73,14 +73,20 @@ static void samples_of_larger_models(void **state)
     check_every_tensor(gpt2_dims(1, 5, 35, 19, 129), 3, 18, 4);
 }
 
-/* Relative error in the 2-norm, tensor by tensor. */
-static void f32_follows_f64(void **state)
+static void other_blocks(void **state)
 {
     (void)state;
-    const tt_model_dims dims = gpt2_dims(2, 4, 64, 32, 99);
+    for (size_t i = 0; i < BLOCK_DIMS; i++) {
+        check_every_tensor(block_dims[i], 2, 7, 12);
+    }
+}
+
+/* Relative error in the 2-norm, tensor by tensor. */
+static void check_f32(tt_model_dims dims, int64_t time)
+{
     bench wide, narrow;
-    bench_open(&wide, dims, 3, 32, TT_F64);
-    bench_open(&narrow, dims, 3, 32, TT_F32);
+    bench_open(&wide, dims, 3, time, TT_F64);
+    bench_open(&narrow, dims, 3, time, TT_F32);
     fill_params(&narrow, 3);
     double *params = read_reals(&narrow, narrow.slots[0].params, narrow.count);
     write_reals(&wide, wide.slots[0].params, params, wide.count);
@@ -105,6 +111,13 @@ static void f32_follows_f64(void **state)
     free(close);
     bench_close(&wide);
     bench_close(&narrow);
+}
+
+static void f32_follows_f64(void **state)
+{
+    (void)state;
+    check_f32(gpt2_dims(2, 4, 64, 32, 99), 32);
+    check_f32(middle_llama_dims, 24);
 }
 
 /* A batch smaller than the model was created for: the same numbers, and nothing read beyond it. */
@@ -138,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_element_of_tiny_models),
         cmocka_unit_test(samples_of_larger_models),
+        cmocka_unit_test(other_blocks),
         cmocka_unit_test(f32_follows_f64),
         cmocka_unit_test(smaller_batches_fit_in),
     };

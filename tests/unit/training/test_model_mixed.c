@@ -48,12 +48,11 @@ static double cosine(const double *a, const double *b, int64_t begin, int64_t en
 }
 
 /* A loss is a mean of sums whose terms are off by 2^-9 each: far less than 2^-8 of it. */
-static void loss_and_gradients_are_close(void **state)
+static void check_close(tt_model_dims dims)
 {
-    (void)state;
     rig r;
     double evaluated;
-    rig_open(&r, middle_dims, 4, 24);
+    rig_open(&r, dims, 4, 24);
     train_a_little(&r);
     double exact_loss = gradients(&r.b);
     double *exact = gradient_copy(&r);
@@ -81,11 +80,17 @@ static void loss_and_gradients_are_close(void **state)
     rig_close(&r);
 }
 
-/* ---- the same bits ---- */
-
-static void bits_do_not_depend_on_threads_or_portions(void **state)
+static void loss_and_gradients_are_close(void **state)
 {
     (void)state;
+    check_close(middle_dims);
+    check_close(middle_llama_dims);
+}
+
+/* ---- the same bits ---- */
+
+static void check_bits(tt_model_dims dims)
+{
     static const int threads[] = {1, 2, 3, 2};
     double *first = NULL;
     double first_loss = 0.0;
@@ -94,7 +99,7 @@ static void bits_do_not_depend_on_threads_or_portions(void **state)
         bench_options options = mixed;
         options.threads = threads[i];
         options.guard = i == 3;
-        rig_open_with(&r, middle_dims, 4, 24, options);
+        rig_open_with(&r, dims, 4, 24, options);
         double loss = gradients(&r.b);
         double *got = gradient_copy(&r);
         if (!first) {
@@ -110,9 +115,15 @@ static void bits_do_not_depend_on_threads_or_portions(void **state)
     free(first);
 }
 
-static void a_change_of_form_leaves_no_trace(void **state)
+static void bits_do_not_depend_on_threads_or_portions(void **state)
 {
     (void)state;
+    check_bits(middle_dims);
+    check_bits(middle_llama_dims);
+}
+
+static void check_changes(tt_model_dims dims)
+{
     static const struct {
         tt_dtype compute;
         codec_case codec;
@@ -122,10 +133,10 @@ static void a_change_of_form_leaves_no_trace(void **state)
                  {TT_BF16, {TT_CODEC_BF16, 0}}};
     rig r;
     double ignored;
-    rig_open(&r, middle_dims, 4, 24);
+    rig_open(&r, dims, 4, 24);
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         rig fresh;
-        rig_open(&fresh, middle_dims, 4, 24);
+        rig_open(&fresh, dims, 4, 24);
         rig *const both[] = {&r, &fresh};
         for (int k = 0; k < 2; k++) {
             compute_in(both[k], order[i].compute);
@@ -146,12 +157,19 @@ static void a_change_of_form_leaves_no_trace(void **state)
     rig_close(&r);
 }
 
+static void a_change_of_form_leaves_no_trace(void **state)
+{
+    (void)state;
+    check_changes(middle_dims);
+    check_changes(middle_llama_dims);
+}
+
 /* ---- what it is made of ---- */
 
 static tt_status types(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
-    static const char *const narrow[] = {".ln_1", ".qkv",  ".attn", ".ln_2",
-                                         ".fc",   ".gelu", ".ln_f"};
+    static const char *const narrow[] = {".ln_1", ".qkv",  ".attn",   ".ln_2",
+                                         ".fc",   ".gelu", ".swiglu", ".ln_f"};
     bool is_bf16 = false;
     (void)data;
     for (size_t i = 0; strncmp(name, "act.", 4) == 0 && i < sizeof narrow / sizeof narrow[0]; i++) {
@@ -186,6 +204,13 @@ static void activations_are_bf16_and_all_else_is_not(void **state)
     free(values);
     /* Rows of unit variance. */
     assert_true(fabs(squares / (double)norm.count - 1.0) < 0.02);
+    rig_close(&r);
+    narrow = 0;
+    rig_open_with(&r, llama_dims, 2, 7, mixed);
+    tt_model_set_probe(r.b.model, types, &narrow);
+    gradients(&r.b);
+    assert_int_equal(narrow, 2 * 6 + 1);
+    tt_model_set_probe(r.b.model, NULL, NULL);
     assert_int_equal(resident_named(&r.b, "act.h.1.resid").dtype, TT_F32);
     rig_close(&r);
 }

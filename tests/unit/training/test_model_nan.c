@@ -1,5 +1,5 @@
 /* One NaN anywhere is noticed, and a scan of the resident tensors names where it began. */
-#include "support.h"
+#include "blocks_support.h"
 
 typedef struct plant {
     bench *b;
@@ -104,11 +104,11 @@ static void check_tensor(bench *b, const tt_resident *resident, int64_t element)
     assert_string_equal(first_bad(b).name, "");
 }
 
-static void check_all(bench_options options)
+static void check_dims(tt_model_dims dims, bench_options options, size_t expected)
 {
     bench b;
     options.threads = 2;
-    bench_open_with(&b, small_dims, 2, 7, options);
+    bench_open_with(&b, dims, 2, 7, options);
     fill_params(&b, 3);
     assert_false(step_notices(&b));
     tt_resident resident;
@@ -118,8 +118,14 @@ static void check_all(bench_options options)
         check_tensor(&b, &resident, -1); /* wpe: a position that was not used */
         check_tensor(&b, &resident, 5 * (int64_t)count + 3);
     }
-    assert_int_equal(count, 2 * 28 + 1 + 2 * 13 + 5);
+    assert_int_equal(count, expected);
     bench_close(&b);
+}
+
+static void check_all(bench_options options)
+{
+    check_dims(small_dims, options, 2 * 28 + 1 + 2 * 13 + 5);
+    check_dims(llama_dims, options, 2 * 15 + 1 + 2 * 11 + 4);
 }
 
 static void every_tensor_f32(void **state)
@@ -147,12 +153,11 @@ static void every_tensor_bf16(void **state)
 }
 
 /* The probe hears activations and gradients in the order in which the scan goes through them. */
-static void probe_and_scan_go_the_same_way(void **state)
+static void check_order(tt_model_dims dims)
 {
-    (void)state;
     static char heard[128][80];
     bench b;
-    bench_open(&b, small_dims, 2, 7, TT_F32);
+    bench_open(&b, dims, 2, 7, TT_F32);
     fill_params(&b, 3);
     plant p = {.b = &b, .heard = heard};
     tt_model_set_probe(b.model, probe, &p);
@@ -168,6 +173,15 @@ static void probe_and_scan_go_the_same_way(void **state)
     }
     assert_int_equal(next, p.heard_count);
     bench_close(&b);
+}
+
+static void probe_and_scan_go_the_same_way(void **state)
+{
+    (void)state;
+    check_order(small_dims);
+    for (size_t i = 0; i < BLOCK_DIMS; i++) {
+        check_order(block_dims[i]);
+    }
 }
 
 static tt_status refuse(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
