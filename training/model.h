@@ -142,8 +142,8 @@ const char *tt_model_activation_worst(const tt_model *model);
  * where the trouble began. False past the last. `count` is 0 for activations before the first pass
  * (also before the first after a change of codec), for those whose buffer other values have taken
  * since (another layer's, with a codec; for the logits, backward's or a decode's), for gradients
- * before a step's first backward pass, and for parameters when `params` is NULL. A model of batch 0 has
- * parameters only. */
+ * before a step's first backward pass, and for parameters when `params` is NULL. A model of batch 0
+ * has parameters only. */
 typedef struct tt_resident {
     char name[80];
     const void *data;

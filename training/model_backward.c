@@ -58,8 +58,8 @@ static tt_status linear(const sweep *s, size_t param, int64_t n, int64_t k, cons
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }
 
-/* The norm whose weight is `param`, input `input` and output `act`: dresid += its dx, or starts with
- * it. */
+/* The norm whose weight is `param`, input `input` and output `act`: dresid += its dx, or starts
+ * with it. */
 static tt_status layernorm(const sweep *s, size_t param, size_t input, size_t act, bool starts)
 {
     tt_model *model = s->model;
@@ -127,7 +127,8 @@ static tt_status backward_attention(const sweep *s, int64_t layer)
                      false);
 }
 
-/* The positions' gradient has no other share, and no use of every row; the tokens' has the head's. */
+/* The positions' gradient has no other share, and no use of every row; the tokens' has the head's.
+ */
 static tt_status backward_embedding(const sweep *s)
 {
     tt_model *model = s->model;
@@ -150,8 +151,9 @@ static tt_status backward_embedding(const sweep *s)
 tt_status tt_model_backward(tt_model *model, const void *params)
 {
     if (!model->backward_due) {
-        return tt_fail(TT_EINVAL, "backward needs a tt_model_forward_train directly before it, with "
-                                  "a finite loss");
+        return tt_fail(TT_EINVAL,
+                       "backward needs a tt_model_forward_train directly before it, with "
+                       "a finite loss");
     }
     model->backward_due = false;
     model->logits_rows = 0; /* dresid and dwide lie there */

@@ -58,14 +58,14 @@ static tt_status score_chunk(const chunk *c, double scale, double *sum)
     tt_model *model = c->model;
     void *logits = tt_model_act(model, c->logits);
     void *losses = part(c, tt_model_act(model, c->losses), 1);
-    const tt_softmax_xent_args args = {
-        .rows = c->rows,
-        .vocab = model->dims.vocab,
-        .logits = logits,
-        .targets = model->memory + model->plan.targets + (size_t)c->first * sizeof(int32_t),
-        .losses = losses,
-        .dlogits = c->pass->save ? logits : NULL,
-        .scale = scale / (double)c->pass->rows};
+    const tt_softmax_xent_args args = {.rows = c->rows,
+                                       .vocab = model->dims.vocab,
+                                       .logits = logits,
+                                       .targets = model->memory + model->plan.targets +
+                                                  (size_t)c->first * sizeof(int32_t),
+                                       .losses = losses,
+                                       .dlogits = c->pass->save ? logits : NULL,
+                                       .scale = scale / (double)c->pass->rows};
     TRY(tt_op_run(model->context, TT_OP_SOFTMAX_XENT, &args));
     model->loss_rows = c->first + c->rows;
     TRY(tt_pass_show(c->pass, c->losses, losses, c->rows));

@@ -84,21 +84,21 @@ typedef struct tt_act_saving {
     tt_compressor *compressor; /* NULL with F32: no buffer is shared, nothing is encoded */
     tt_act_form form;
     int64_t held[ACT_BUFFERS]; /* the activation that a buffer now holds */
-    double error;                 /* the largest loss ratio of the last forward_train */
-    int64_t worst;                /* the activation of which it is */
-    size_t end;                   /* of the large tensors in this form */
-    int steps_to_release;         /* until what lies behind them is released; 0: it was */
+    double error;              /* the largest loss ratio of the last forward_train */
+    int64_t worst;             /* the activation of which it is */
+    size_t end;                /* of the large tensors in this form */
+    int steps_to_release;      /* until what lies behind them is released; 0: it was */
 } tt_act_saving;
 
 /* Buffers that nothing outlives a pass in. What lies behind `branch` is the logits' in the head,
  * then backward's, or a decode's, never two of them at once. Byte offsets from the model's
  * memory. */
 typedef struct tt_pass_scratch {
-    size_t branch;  /* [rows, C]: forward, what a branch adds to the residual stream; in the head and
-                       in backward, the gradient that goes down a branch */
-    size_t dresid;  /* [rows, C]: the gradient that runs down the residual stream */
-    size_t dwide;   /* [rows, 4C] */
-    size_t logits;  /* [head_rows, V] */
+    size_t branch; /* [rows, C]: forward, what a branch adds to the residual stream; in the head and
+                      in backward, the gradient that goes down a branch */
+    size_t dresid; /* [rows, C]: the gradient that runs down the residual stream */
+    size_t dwide;  /* [rows, 4C] */
+    size_t logits; /* [head_rows, V] */
     int64_t head_rows; /* whose logits are there at a time */
 } tt_pass_scratch;
 typedef struct tt_decode_scratch {
@@ -226,8 +226,8 @@ static inline size_t tt_model_layer_input(int64_t layer)
     return layer ? tt_model_layer_act(layer - 1, ACT_RESID) : ACT_EMBED;
 }
 
-/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it; gelu (may be
- * NULL) = GELU(y). */
+/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it; gelu (may
+ * be NULL) = GELU(y). */
 tt_status tt_pass_linear(const tt_pass *pass, size_t index, int64_t n, int64_t k, const void *x,
                          void *y, void *gelu);
 /* The probe sees `count` elements of activation `act`. */

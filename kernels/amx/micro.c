@@ -14,8 +14,7 @@ const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
 /* Elements of a tile of A or B, and of the two that make a panel's block of 32 k. */
 #define TT_TILE_BF16 (TT_TILE_ROWS * TT_TILE_ROW / 2)
 #define TT_STEP      (2 * TT_TILE_BF16)
-/* The panel of A that comes next lies behind this one: so many blocks ahead of its use a block
- * is fetched from L2. */
+/* Blocks between the fetching of a block of A and its use. The next panel of A lies behind this. */
 #define TT_AHEAD 3
 
 static_assert(TT_MR == 2 * TT_TILE_ROWS && TT_NR == 2 * TT_TILE_ROWS && TT_KU == TT_TILE_ROW / 2,
@@ -36,6 +35,21 @@ TT_INLINE void micro_step(const tt_panel *a, const tt_panel *b, bool both)
     }
 }
 
+/* What comes next, for one of the blocks of 32 k: the block of A that is TT_AHEAD further, and four
+ * rows of the C below (eight times is all of it). All at once would fill the line buffers. */
+TT_INLINE void fetch(const tt_panel *a, const float *c, int64_t c_row, int64_t block)
+{
+    c += (TT_MR + block % 8 * 4) * c_row;
+#pragma GCC unroll 32
+    for (int line = 0; line < 32; line++)
+        __builtin_prefetch(a + TT_AHEAD * TT_STEP + 32 * line);
+#pragma GCC unroll 4
+    for (int row = 0; row < 4; row++) {
+        __builtin_prefetch(c + row * c_row, 1);
+        __builtin_prefetch(c + row * c_row + 16, 1);
+    }
+}
+
 /* A stride of 0 loads one row 16 times: how a row of bias or zeros starts all rows. */
 TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, float *c, int64_t c_row,
                            tt_start start, bool both)
@@ -49,10 +63,8 @@ TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, floa
         tt_tile_load(2, start.data + 16 * start.row, from_row);
         tt_tile_load(3, start.data + 16 * start.row + 16, from_row);
     }
-    for (int64_t p = 0; p < k; p += TT_KU) {
-#pragma GCC unroll 32
-        for (int line = 0; line < 32; line++)
-            __builtin_prefetch(a + TT_AHEAD * TT_STEP + 32 * line);
+    for (int64_t block = 0; block < k / TT_KU; block++) {
+        fetch(a, c, c_row, block);
         micro_step(a, b, both);
         a += TT_STEP;
         b += TT_STEP;

@@ -38,8 +38,7 @@ typedef struct tt_worker {
     tt_tile block; /* the tile in whole panels */
     int64_t chunk_rows, chunk_columns, chunk_k;
     tt_panel *packed_a, *packed_b;
-    float *sums;              /* NULL: C holds them */
-    int64_t sums_row;         /* distance of rows */
+    float *sums;              /* strips of TT_NR columns by chunk_rows; NULL: C holds them */
     tt_span rows, columns, k; /* of the current chunk */
 } tt_worker;
 
@@ -117,8 +116,8 @@ static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, in
     float bias[TT_NR] = {0};
     if (w->sums != NULL) { /* there is room for whole panels */
         width = TT_NR;
-        c_row = w->sums_row;
-        c = w->sums + (i - w->rows.begin) * c_row + (j - w->columns.begin);
+        c_row = TT_NR;
+        c = w->sums + (j - w->columns.begin) * w->chunk_rows + (i - w->rows.begin) * c_row;
     }
     tt_start start = {c, c_row};
     if (p == 0 && product->from_c) {
@@ -136,7 +135,8 @@ static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, in
         TT_BLOCKED(tt_micro)
         (tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row, c_row, here);
     }
-    bool more = product->bf16 || product->gelu != NULL || product->gelu_x != NULL;
+    bool more =
+        product->bf16 || product->stream || product->gelu != NULL || product->gelu_x != NULL;
     if (more && p + k == product->k)
         TT_BLOCKED(tt_product_finish)(product, i, rows, j, columns, c, c_row);
 }
@@ -220,7 +220,6 @@ static void plan_chunks(tt_worker *w, int64_t rows, int64_t columns)
     if (w->sums != NULL) {
         int64_t most_columns = SUMS / w->chunk_rows / TT_NR * TT_NR;
         w->chunk_columns = tt_min64(tt_round_up(columns, TT_NR), most_columns);
-        w->sums_row = w->chunk_columns;
     }
 }
 
@@ -233,7 +232,7 @@ static void run_range(const tt_product *product, tt_tile tile, char *scratch, tt
         .block = {(int)tt_round_up(tile.m, TT_MR), (int)tt_round_up(tile.n, TT_NR),
                   (int)tt_round_up(tile.k, TT_KU)},
         .packed_b = (tt_panel *)(void *)scratch,
-        .sums = product->bf16 ? (float *)(void *)(scratch + B_BYTES) : NULL,
+        .sums = product->bf16 || product->stream ? (float *)(void *)(scratch + B_BYTES) : NULL,
         .packed_a = (tt_panel *)(void *)(scratch + B_BYTES + SUMS_BYTES),
     };
     plan_chunks(&w, rows.end - rows.begin, columns.end - columns.begin);
@@ -262,8 +261,18 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
+/* Floats that nobody reads soon and that start from nothing need not pass the caches. */
+static bool streams(const tt_exec *exec, const tt_product *product)
 {
+    double bytes = (double)product->rows * (double)product->columns * sizeof(float);
+    return !product->bf16 && !product->from_c && product->gelu == NULL && product->gelu_x == NULL &&
+           bytes >= (double)exec->stream_bytes;
+}
+
+void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
+{
+    tt_product streamed = *what, *product = &streamed;
+    product->stream = streams(exec, what);
     if (product->rows == 0 || product->columns == 0)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
@@ -275,8 +284,13 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
         tt_span rows, columns;
         tt_part(product->rows, TT_MR, r, self % r, &rows.begin, &rows.end);
         tt_part(product->columns, TT_NR, team / r, self / r, &columns.begin, &columns.end);
-        if (rows.begin < rows.end && columns.begin < columns.end)
+        if (rows.begin < rows.end && columns.begin < columns.end) {
+            TT_BLOCKED(tt_begin)();
             run_range(product, exec->tile, exec->scratch + (size_t)self * exec->scratch_stride,
                       rows, columns);
+            TT_BLOCKED(tt_end)();
+            if (product->stream)
+                tt_vstream_fence();
+        }
     }
 }

@@ -289,6 +289,8 @@ tt_status kt_try(kt_case *c, const kt_setting *setting)
         status = tt_context_set_tile(context, setting->tile);
     if (setting->stream_bytes >= 0)
         context->exec.stream_bytes = (size_t)setting->stream_bytes;
+    if (setting->scratch_bytes > 0)
+        context->exec.scratch_stride = setting->scratch_bytes;
     if (status == TT_OK)
         status = run_in(c, context, setting->misaligned);
     tt_context_destroy(context);

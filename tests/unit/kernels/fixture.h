@@ -56,8 +56,9 @@ typedef struct kt_setting {
     int threads;
     tt_tile tile;
     bool guard;
-    long stream_bytes; /* -1: the default */
-    bool misaligned;   /* tensors begin one element after a multiple of 64 bytes */
+    long stream_bytes;    /* -1: the default */
+    size_t scratch_bytes; /* of a thread; 0: all that there is */
+    bool misaligned;      /* tensors begin one element after a multiple of 64 bytes */
 } kt_setting;
 
 /* Sizes: linear m,n,k; embedding batch,time,channels,vocab,position; norms rows,channels;

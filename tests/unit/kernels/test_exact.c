@@ -302,6 +302,31 @@ static void check_stores(const tt_variant_info *info)
     kt_clear(&expected);
 }
 
+/* Where the sums of dq find no room, the weights are computed once more: the bits stay. */
+static void check_narrow_scratch(const tt_variant_info *info)
+{
+    enum { LEAST = 2040832 };                  /* the widest head's blocks, and 48 Ki floats */
+    static const int64_t times[] = {350, 700}; /* room for one head of the two; for none */
+    for (int i = 0; i < 2 && strcmp(info->name, "reference") != 0; i++) {
+        const kt_options with = {.kv_heads = 1};
+        const int64_t size[5] = {1, times[i], 2, 160};
+        kt_case in = kt_make_with(TT_OP_ATTENTION_BACKWARD, size, &with, 23);
+        kt_case expected = kt_clone(&in);
+        kt_setting setting = kt_setting_of(info);
+        kt_run(&expected, &setting);
+        setting.scratch_bytes = LEAST;
+        expect_same(&in, &expected, &setting);
+        kt_clear(&in);
+        kt_clear(&expected);
+    }
+}
+
+static void test_narrow_scratch(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_ATTENTION_BACKWARD, check_narrow_scratch);
+}
+
 /* A decoded position turns by the bits of the whole sequence. */
 static void check_rope_suffix(const tt_variant_info *info)
 {
@@ -340,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_microbatches),
         cmocka_unit_test(test_cache_has_the_bits_of_the_sequence),
         cmocka_unit_test(test_a_position_turns_alike_alone),
+        cmocka_unit_test(test_narrow_scratch),
         cmocka_unit_test(test_stores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

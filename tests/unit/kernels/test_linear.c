@@ -26,6 +26,8 @@ enum { OPTIONS = sizeof options / sizeof *options };
 
 typedef void (*setting_check)(const kt_setting *setting, tt_op op);
 
+static const char *only; /* a variant's name; NULL: all */
+
 /* Every variant of the three products that this machine has, in every type but float64. */
 static void for_settings(tt_op op, setting_check check)
 {
@@ -34,11 +36,13 @@ static void for_settings(tt_op op, setting_check check)
         const tt_variant_info *info = tt_variant_at(v);
         if (info->op != op || info->dtype == TT_F64 || !tt_variant_available(info))
             continue;
+        if (only != NULL && strcmp(info->name, only) != 0)
+            continue;
         kt_setting setting = info->dtype == TT_BF16 ? kt_bf16(info->name) : kt_f32(info->name);
         check(&setting, op);
         count++;
     }
-    assert_true(count >= 4);
+    assert_true(count >= (only != NULL ? 1 : 4));
 }
 
 static void for_all_settings(setting_check check)
@@ -277,8 +281,8 @@ static void check_microbatches(const kt_setting *setting, tt_op op)
 {
     enum { M = 83, N = 35, K = 50 };
     kt_options first = {.overwrite = true}, later = {.overwrite = false};
-    if (op != TT_OP_LINEAR_WGRAD)
-        return;
+    if (op != TT_OP_LINEAR_WGRAD || strcmp(setting->variant, "amx") == 0)
+        return; /* AMX sums 32 rows at a time: see test_amx.c */
     kt_case expected = kt_make_with(op, (int64_t[5]){M, N, K}, &first, 3),
             all = kt_clone(&expected);
     kt_run(&expected, setting);
@@ -439,7 +443,7 @@ static void check_poison(const kt_setting *setting, tt_op op)
     }
 }
 
-/* Products that are denormal, of operands that are: exact, and never zero. */
+/* Products that are denormal, of operands that are: exact, and never zero, but of AMX always. */
 static void check_denormals(const kt_setting *setting, tt_op op)
 {
     kt_options with = {.overwrite = true};
@@ -454,6 +458,8 @@ static void check_denormals(const kt_setting *setting, tt_op op)
         c.t[2].value[i] = 0;
     kt_run(&c, setting);
     double expected = 0x1p-130 * (double)c.size[depth[op - TT_OP_LINEAR_FORWARD]];
+    if (strcmp(setting->variant, "amx") == 0)
+        expected = 0;
     for (int64_t i = 0; i < c.t[out].n; i++)
         assert_true(c.t[out].value[i] == expected);
     kt_clear(&c);
@@ -466,8 +472,9 @@ static void test_special_values(void **state)
     for_all_settings(check_denormals);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    only = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_edge_sizes),     cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_batch_splits),

@@ -180,7 +180,8 @@ static void check_plant(rig *r, const char *name, tt_probe_phase phase, float va
     const bool in_forward = phase == TT_PROBE_FORWARD;
     const bool lost = isinf(tt_model_activation_error(r->b.model));
     if (p.planted != 1 || strcmp(p.first_bad, name) != 0 || p.first_phase != phase ||
-        (isfinite(loss) && stats.nonfinite == 0) || lost != in_forward || (!in_forward && !isfinite(loss)) ||
+        (isfinite(loss) && stats.nonfinite == 0) || lost != in_forward ||
+        (!in_forward && !isfinite(loss)) ||
         (in_forward && strcmp(tt_model_activation_worst(r->b.model), name) != 0)) {
         fail_msg("%s in phase %d: planted %d times, named '%s' in phase %d, worst '%s', %llu bad",
                  name, (int)phase, p.planted, p.first_bad, (int)p.first_phase,

@@ -1,12 +1,11 @@
 /* Tile registers in portable C, to the letter of the instructions' definition: what kernels/amx
- * computes with in tests on machines without AMX. Using a tile before tt_tile_begin is an error
- * here, too. */
+ * computes with in tests on machines without AMX. */
 #ifndef TT_TILES_EMULATED_H
 #define TT_TILES_EMULATED_H
 
-#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bf16.h"
@@ -29,16 +28,23 @@ static inline void tt_tile_end(void)
 
 static inline void tt_tile_fence(void) {}
 
+/* Without tiles these instructions are invalid. */
+static inline void tt_check_configured(void)
+{
+    if (!tt_tiles.configured)
+        abort();
+}
+
 static inline void tt_tile_load(int tile, const void *from, int64_t stride)
 {
-    assert(tt_tiles.configured);
+    tt_check_configured();
     for (int64_t row = 0; row < TT_TILE_ROWS; row++)
         memcpy(tt_tiles.byte[tile][row], (const char *)from + row * stride, TT_TILE_ROW);
 }
 
 static inline void tt_tile_store(int tile, void *to, int64_t stride)
 {
-    assert(tt_tiles.configured);
+    tt_check_configured();
     for (int64_t row = 0; row < TT_TILE_ROWS; row++)
         memcpy((char *)to + row * stride, tt_tiles.byte[tile][row], TT_TILE_ROW);
 }
@@ -58,7 +64,7 @@ static inline float tt_bf16_at(const uint8_t *row, int element)
 
 static inline void tt_tile_dot(int c, int a, int b)
 {
-    assert(tt_tiles.configured);
+    tt_check_configured();
     for (int m = 0; m < TT_TILE_ROWS; m++) {
         for (int n = 0; n < 16; n++) {
             float even = 0, odd = 0, sum;
