@@ -4,6 +4,8 @@
 #include "help.h"
 #include "output.h"
 
+#include "trimtab/kernels.h"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -110,7 +112,8 @@ static int run_command(int argc, char **argv)
 /* Commands that have threads to calm. */
 static bool computes(const char *word)
 {
-    static const char *const words[] = {"run", "generate", "drill", "gate", "bisect", "bench"};
+    static const char *const words[] = {"run",    "generate", "drill", "gate",
+                                        "bisect", "bench",    "tune"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(words[i], word) == 0) {
             return true;
@@ -122,7 +125,8 @@ static bool computes(const char *word)
 int main(int argc, char **argv)
 {
     if (argc > 1 && computes(argv[1])) {
-        cli_calm_waiting_threads(argv);
+        cli_calm_threads(argv);
+        tt_threads_release_caller();
     }
     if (!open_standard_streams()) {
         return 70;

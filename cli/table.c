@@ -47,6 +47,18 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
                    CLI_KIND_NONE, 0},
     [CLI_PLOT] = {"plot", "FILE", "draw a roofline plot, .svg or .png (needs gnuplot)",
                   CLI_KIND_FILE, 0},
+    [CLI_EXPLAIN] = {"explain", NULL, "show every candidate, and why it was not chosen",
+                     CLI_KIND_NONE, 'e'},
+    [CLI_BUDGET] = {"budget", "S", "measure for at most S seconds (default: kernels.tune_seconds)",
+                    CLI_KIND_NONE, 'b'},
+    [CLI_VERIFY] = {"verify", NULL,
+                    "measure again what was measured before, and report differences", CLI_KIND_NONE,
+                    0},
+    [CLI_EXPORT] = {"export", "FILE", "put a copy of what was measured into FILE", CLI_KIND_FILE,
+                    0},
+    [CLI_IMPORT] = {"import", "FILE", "take what was measured from FILE", CLI_KIND_FILE, 0},
+    [CLI_CLEAR] = {"clear", NULL, "forget everything that was measured on this machine",
+                   CLI_KIND_NONE, 0},
     [CLI_LIST] = {"list", NULL, "list the scenarios", CLI_KIND_NONE, 'l'},
     [CLI_PROMPT] = {"prompt", "TEXT|-",
                     "text to go on from; - reads standard input (default: a line break)",
@@ -148,6 +160,14 @@ static const char *const bisect_examples[] = {
     NULL,
 };
 
+static const char *const tune_examples[] = {
+    "trimtab tune examples/gpt2-124m.yaml",
+    "which tile and variants would its run get, and what are they worth?",
+    "trimtab tune a.yaml --explain -s kernels.numerics=repeatable",
+    "every candidate, OpenBLAS and oneDNN among those that may be chosen",
+    NULL,
+};
+
 static const char *const bench_examples[] = {
     "trimtab bench kernels a.yaml --plot roofline.svg",
     "what the kernels make of this machine, on the shapes of a.yaml",
@@ -221,6 +241,19 @@ const cli_command cli_commands[] = {
      "happens in a scratch folder (below TMPDIR); RUN is only read.\n\n"
      "The exit code is 1 if a bad step was found and 0 if not.",
      bisect_examples, cmd_bisect},
+    {"tune", "[CONFIG]", 0, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_SET) | CLI_BIT(CLI_EXPLAIN) | CLI_BIT(CLI_BUDGET) | CLI_BIT(CLI_VERIFY) |
+         CLI_BIT(CLI_EXPORT) | CLI_BIT(CLI_IMPORT) | CLI_BIT(CLI_CLEAR) | CLI_BIT(CLI_JSON) |
+         COMMON,
+     "choose the kernels for a configuration's matrix products",
+     "Proves every candidate (a variant with a tile) on the products of CONFIG, times those that "
+     "are right, and shows what a run would get: throughput, its share of the peak that this "
+     "machine reaches in the same run, and the gain over the default tile. Long products are "
+     "measured in part.\n\n"
+     "What was measured is kept for the next run (kernels.tune_cache), for as long as machine, "
+     "build, libraries and products stay the same. The exit code of --verify is 1 if it does not "
+     "hold any more.",
+     tune_examples, cmd_tune},
     {"bench kernels", "[CONFIG]", 0, 1, CLI_KIND_FILE,
      CLI_BIT(CLI_SET) | CLI_BIT(CLI_OPS) | CLI_BIT(CLI_SHAPE) | CLI_BIT(CLI_PLOT) |
          CLI_BIT(CLI_ROUNDS) | CLI_BIT(CLI_JSON) | COMMON,

@@ -20,7 +20,7 @@ static tt_status check_options(const tt_context_options *options)
         return tt_fail(TT_EINVAL, "a context computes in f32 or f64, not %s",
                        tt_dtype_name(options->dtype));
     if (options->threads < 0 || options->threads > TT_MAX_THREADS)
-        return tt_fail(TT_ECONFIG, "%d threads: 1 to %d are possible, or 0 for all processors",
+        return tt_fail(TT_ECONFIG, "%d threads: 1 to %d are possible, or 0 for one on each core",
                        options->threads, TT_MAX_THREADS);
     return TT_OK;
 }
@@ -65,6 +65,13 @@ static tt_status create_scratch(tt_context *context)
     return TT_OK;
 }
 
+static int topology_threads(void)
+{
+    tt_topology topology;
+    tt_topology_read(&topology);
+    return topology.threads;
+}
+
 tt_status tt_context_create(const tt_context_options *options, tt_context **out)
 {
     tt_status status = out == NULL ? tt_fail(TT_EINVAL, "context_create: no place for the result")
@@ -76,9 +83,7 @@ tt_status tt_context_create(const tt_context_options *options, tt_context **out)
         return tt_fail(TT_ENOMEM, "a context cannot be had");
     pthread_mutex_init(&context->guard_lock, NULL);
     context->dtype = context->compute = options->dtype;
-    context->exec.threads = options->threads > 0 ? options->threads : tt_threads_available();
-    if (context->exec.threads > TT_MAX_THREADS)
-        context->exec.threads = TT_MAX_THREADS;
+    context->exec.threads = options->threads > 0 ? options->threads : topology_threads();
     context->exec.tile = (tt_tile){32, 32, 32};
     context->exec.stream_bytes = TT_STREAM_BYTES;
     for (int op = 0; op < TT_OP_COUNT; op++)

@@ -108,6 +108,8 @@ tt_status tt_tune_path(const char *folder, const char *key, tt_text *out);
 /* Gives a tuning of tt_tuning_begin what the file knows. TT_ENOTFOUND: nothing for this key;
  * TT_ECORRUPT: it is damaged. */
 tt_status tt_tune_load(const char *path, const char *key, tt_tuning *tuning);
+tt_status tt_tune_write(const char *path, const char *key, const tt_tuning *tuning);
+/* The same in a folder, which is made if it is missing. */
 tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning);
 
 /* ---- references --------------------------------------------------------------------------- */

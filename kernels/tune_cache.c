@@ -7,6 +7,7 @@
  *
  * Written beside and renamed, so that readers and other writers see whole files. The choice is not
  * in it: it follows from the cells. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -165,12 +166,11 @@ static tt_status write_beside(const char *path, const tt_text *text)
     return status;
 }
 
-tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning)
+tt_status tt_tune_write(const char *path, const char *key, const tt_tuning *tuning)
 {
     char digest[TT_SHA256_HEX];
-    tt_text text, path;
+    tt_text text;
     tt_text_init(&text);
-    tt_text_init(&path);
     tt_text_addf(&text, "%s%s", first_line, key);
     for (size_t i = 0; i < tuning->shape_count * tuning->candidate_count; i++) {
         const tt_tune_cell *cell = &tuning->cells[i];
@@ -184,12 +184,49 @@ tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tun
         status = tt_text_check(&text);
     }
     if (status == TT_OK)
-        status = make_folder(folder);
+        status = write_beside(path, &text);
+    tt_text_clear(&text);
+    return status;
+}
+
+tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning)
+{
+    tt_text path;
+    tt_text_init(&path);
+    tt_status status = make_folder(folder);
     if (status == TT_OK)
         status = tt_tune_path(folder, key, &path);
     if (status == TT_OK)
-        status = write_beside(path.data, &text);
-    tt_text_clear(&text);
+        status = tt_tune_write(path.data, key, tuning);
     tt_text_clear(&path);
+    return status;
+}
+
+/* ---- clearing ---- */
+
+/* One of ours, or what an interrupted writer left of one: 32 hex digits and ".tune". */
+static bool is_ours(const char *name)
+{
+    const size_t digits = 32;
+    return strspn(name, "0123456789abcdef") == digits && strncmp(name + digits, ".tune", 5) == 0;
+}
+
+tt_status tt_tune_cache_clear(const char *folder, int64_t *removed)
+{
+    tt_status status = TT_OK;
+    *removed = 0;
+    DIR *list = opendir(folder);
+    if (list == NULL)
+        return errno == ENOENT ? TT_OK : tt_fail_errno(errno, "reading the folder %s", folder);
+    const struct dirent *entry;
+    while (status == TT_OK && (entry = readdir(list)) != NULL) { // NOLINT(concurrency-mt-unsafe)
+        if (!is_ours(entry->d_name))
+            continue;
+        if (unlinkat(dirfd(list), entry->d_name, 0) != 0 && errno != ENOENT)
+            status = tt_fail_errno(errno, "removing %s/%s", folder, entry->d_name);
+        else
+            ++*removed;
+    }
+    (void)closedir(list);
     return status;
 }

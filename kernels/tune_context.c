@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tune.h"
 
@@ -193,28 +194,80 @@ tt_status tt_tune(tt_context *context, const tt_tune_options *options, tt_tuning
                                   : measure(context, &target, options, out);
 }
 
-tt_status tt_tune_cache_file(tt_context *context, const tt_tune_options *options, tt_text *out)
-{
+/* ---- the cache's files ---- */
+
+/* A question, with the place for its answer. */
+typedef struct question {
     families list;
     tt_tune_target target;
+    tt_text key, path;
     tt_tuning tuning;
-    tt_text key;
-    tt_status status = make_target(context, options, &list, &target);
+} question;
+
+static tt_status begin_question(tt_context *context, const tt_tune_options *options, question *out)
+{
+    memset(out, 0, sizeof *out);
+    tt_text_init(&out->key);
+    tt_text_init(&out->path);
+    if (options == NULL || options->cache == NULL)
+        return tt_fail(TT_EINVAL, "tune: no cache is given");
+    tt_status status = make_target(context, options, &out->list, &out->target);
     if (status == TT_OK)
-        status = tt_tune_check_options(&target, options);
-    if (status != TT_OK)
-        return status;
-    tt_text_init(&key);
-    status = tt_tune_key(context, &target, options, &key);
+        status = tt_tune_check_options(&out->target, options);
     if (status == TT_OK)
-        status = tt_tune_path(options->cache, key.data, out);
+        status = tt_tune_key(context, &out->target, options, &out->key);
     if (status == TT_OK)
-        status = tt_tuning_begin(&target, options, &tuning);
+        status = tt_tune_path(options->cache, out->key.data, &out->path);
+    return status == TT_OK ? tt_tuning_begin(&out->target, options, &out->tuning) : status;
+}
+
+static void end_question(question *q)
+{
+    tt_text_clear(&q->key);
+    tt_text_clear(&q->path);
+    tt_tuning_clear(&q->tuning);
+}
+
+tt_status tt_tune_cache_file(tt_context *context, const tt_tune_options *options, tt_text *out)
+{
+    question q;
+    tt_status status = begin_question(context, options, &q);
+    if (status == TT_OK)
+        status = tt_tune_load(q.path.data, q.key.data, &q.tuning);
     if (status == TT_OK) {
-        status = tt_tune_load(out->data, key.data, &tuning);
-        tt_tuning_clear(&tuning);
+        tt_text_add(out, q.path.data);
+        status = tt_text_check(out);
     }
-    tt_text_clear(&key);
+    end_question(&q);
+    return status;
+}
+
+tt_status tt_tune_cache_export(tt_context *context, const tt_tune_options *options,
+                               const char *path)
+{
+    question q;
+    tt_status status = begin_question(context, options, &q);
+    if (status == TT_OK)
+        status = tt_tune_load(q.path.data, q.key.data, &q.tuning);
+    if (status == TT_OK)
+        status = tt_tune_write(path, q.key.data, &q.tuning);
+    end_question(&q);
+    return status;
+}
+
+tt_status tt_tune_cache_import(tt_context *context, const tt_tune_options *options,
+                               const char *path)
+{
+    question q;
+    tt_status status = begin_question(context, options, &q);
+    bool there = access(path, F_OK) == 0;
+    if (status == TT_OK)
+        status = tt_tune_load(path, q.key.data, &q.tuning);
+    if (status == TT_ENOTFOUND && there)
+        status = TT_EDATA; /* the message says of what it is */
+    if (status == TT_OK)
+        status = tt_tune_save(options->cache, q.key.data, &q.tuning);
+    end_question(&q);
     return status;
 }
 

@@ -130,6 +130,17 @@ static tt_status check_data(tt_training *training, const tt_config *config)
     return tt_text_check(&training->resume.changes);
 }
 
+static json_t *topology_json(void)
+{
+    tt_topology t;
+    tt_topology_read(&t);
+    return json_pack(
+        "{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:[I, I, I], s:b}", "packages", t.packages, "nodes",
+        t.nodes, "cores", t.cores, "processors", t.processors, "cores_available", t.cores_available,
+        "processors_available", t.processors_available, "omp_threads", t.omp_threads, "cache_bytes",
+        (json_int_t)t.l1_bytes, (json_int_t)t.l2_bytes, (json_int_t)t.l3_bytes, "pinned", t.pinned);
+}
+
 static tt_status note_facts(tt_training *training, const tt_config *config)
 {
     json_t *data =
@@ -144,9 +155,9 @@ static tt_status note_facts(tt_training *training, const tt_config *config)
     }
     json_object_set_new(kernels, "threads", json_integer(tt_context_threads(training->context)));
     tt_status status = TT_OK;
-    json_t *const facts[] = {data, kernels};
-    const char *const names[] = {"data", "kernels"};
-    for (int i = 0; i < 2; i++) {
+    json_t *const facts[] = {data, kernels, topology_json()};
+    const char *const names[] = {"data", "kernels", "topology"};
+    for (int i = 0; i < 3; i++) {
         char *text = facts[i] ? json_dumps(facts[i], JSON_COMPACT) : NULL;
         if (!status) {
             status = text ? tt_orchestrator_note(training->orchestrator, names[i], text)
@@ -195,6 +206,9 @@ static tt_status build_model(tt_training *training, const tt_config *config)
     if (!status) {
         status = tt_model_create(training->context, &dims, training->batch, dims.context,
                                  &training->model);
+    }
+    if (!status) { /* what the tuner looks at is what the run begins with */
+        status = tt_model_set_compute(training->model, tt_compute_from(config));
     }
     if (!status) {
         status = tt_slot_memory_create(training->context, training->model, training->plan.slots,

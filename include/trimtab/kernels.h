@@ -27,9 +27,27 @@ typedef struct tt_context tt_context;
 /* Threads that a context can have. */
 #define TT_MAX_THREADS 1024
 
+/* The machine, and what of it this process may use. */
+typedef struct tt_topology {
+    size_t size;                            /* sizeof(tt_topology) */
+    int packages, nodes, cores, processors; /* of the machine; 0: unknown */
+    int cores_available;                    /* within the affinity mask; 0: unknown */
+    int processors_available;               /* within mask and cgroup quota */
+    int omp_threads;                        /* OMP_NUM_THREADS; 0: not set */
+    int threads;                            /* one for each core that is available, within the
+                                               quota; OMP_NUM_THREADS beats the number of cores */
+    size_t l1_bytes, l2_bytes, l3_bytes;    /* of one data cache each; 0: none */
+    bool pinned;                            /* OpenMP's threads stay where they are */
+} tt_topology;
+
+TT_API void tt_topology_read(tt_topology *out);
+/* Lets the calling thread run on every processor that OpenMP's threads are pinned to, instead of on
+ * the first alone: it is one of them, but the threads that it starts for other work are not. */
+TT_API void tt_threads_release_caller(void);
+
 typedef struct tt_context_options {
     size_t size;         /* sizeof(tt_context_options) */
-    int threads;         /* up to TT_MAX_THREADS; 0: tt_threads_available(), within that */
+    int threads;         /* up to TT_MAX_THREADS; 0: as tt_topology.threads says */
     tt_dtype dtype;      /* TT_F32, or TT_F64 to check gradients */
     size_t tensor_bytes; /* capacity of the context's tensor arena */
     tt_memory_hook hook; /* counts tensor memory; may be NULL */
@@ -280,8 +298,9 @@ typedef struct tt_tensor_stats {
 
 typedef struct tt_stats_args {
     int64_t n;
-    const void *x;
+    const void *x;        /* real */
     tt_tensor_stats *out;
+    bool bf16; /* x is bf16, whatever the context computes in */
 } tt_stats_args;
 
 /* Scalars of one optimizer step, in backend memory on a device (so that a captured step never
@@ -481,10 +500,18 @@ TT_API void tt_tuning_clear(tt_tuning *tuning);
 TT_API double tt_tuning_seconds(const tt_tuning *tuning, tt_op op, size_t candidate);
 /* "$XDG_CACHE_HOME/trimtab", or in ~/.cache; TT_ENOTFOUND where neither is set. */
 TT_API tt_status tt_tune_cache_folder(tt_text *out);
-/* The file that holds the answer to this question; TT_ENOTFOUND where none does, TT_ECORRUPT where
- * it is damaged. */
+/* The file of options->cache that holds the answer to this question; TT_ENOTFOUND where none does,
+ * TT_ECORRUPT where it is damaged. */
 TT_API tt_status tt_tune_cache_file(tt_context *context, const tt_tune_options *options,
                                     tt_text *out);
+/* Puts a copy of it at `path`; or what lies at `path` into the cache: TT_EDATA unless it was
+ * measured for this question on such a machine with this build. */
+TT_API tt_status tt_tune_cache_export(tt_context *context, const tt_tune_options *options,
+                                      const char *path);
+TT_API tt_status tt_tune_cache_import(tt_context *context, const tt_tune_options *options,
+                                      const char *path);
+/* Removes everything that was measured; *removed counts files. */
+TT_API tt_status tt_tune_cache_clear(const char *folder, int64_t *removed);
 /* The same proof for the context's own variants and tile: *wrong is the index of the first shape
  * whose product is wrong, or `count`; *error the worst error as a share of its bound. */
 TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,

@@ -7,12 +7,14 @@
  *   5. drills: faults on purpose
  *   6. calibrating the gates
  *   7. the first bad step of a run
+ *   8. tuning
  */
 #ifndef TRIMTAB_TRAINING_H
 #define TRIMTAB_TRAINING_H
 
 #include "base.h"
 #include "config.h"
+#include "kernels.h"
 #include "orchestrator.h"
 #include "statistics.h"
 #include "store.h"
@@ -306,6 +308,27 @@ TT_API void tt_bisect_options_init(tt_bisect_options *options);
  * found is TT_OK. TT_ENOTFOUND: there is no checkpoint; TT_ECORRUPT: none that can be used. */
 TT_API tt_status tt_bisect(const tt_bisect_options *options, tt_bisection **out);
 TT_API void tt_bisection_destroy(tt_bisection *bisection);
+
+/* ---- 8. tuning ---------------------------------------------------------------------------- */
+
+/* The tuner on the products of a configuration, as at the start of its run. */
+typedef struct tt_tuner tt_tuner;
+
+typedef struct tt_tuner_options {
+    size_t size;
+    const tt_config *config; /* loaded; borrowed */
+    double seconds;          /* the budget; negative: kernels.tune_seconds */
+    bool show_all;           /* also measure variants whose class kernels.numerics rules out */
+    const tt_log_sink *log;  /* may be NULL */
+} tt_tuner_options;
+
+TT_API void tt_tuner_options_init(tt_tuner_options *options);
+TT_API tt_status tt_tuner_create(const tt_tuner_options *options, tt_tuner **out);
+TT_API void tt_tuner_destroy(tt_tuner *tuner);
+/* Threads and compute type are the configuration's. */
+TT_API tt_context *tt_tuner_context(tt_tuner *tuner);
+/* What is asked: for tt_tune and tt_tune_cache_*. `fresh` may be set, and `cache` be NULL. */
+TT_API tt_tune_options *tt_tuner_question_of(tt_tuner *tuner);
 
 #ifdef __cplusplus
 }

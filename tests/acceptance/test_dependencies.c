@@ -22,7 +22,7 @@ static const rule rules[] = {
     {"base", "base.h", "openssl/ xxhash.h Random123/"},
     {"store", "base.h store.h", "hdf5.h jansson.h seccomp.h"},
     {"orchestrator", "base.h store.h config.h orchestrator.h statistics.h", "yaml.h jansson.h"},
-    {"kernels", "base.h kernels.h kernels_ops.def", "omp.h"},
+    {"kernels", "base.h kernels.h kernels_ops.def", "omp.h hwloc.h"},
     {"compression", "base.h kernels.h kernels_ops.def compression.h", "omp.h"},
     {"kvcache", "base.h kernels.h kvcache.h", ""},
     {"training",
@@ -33,9 +33,9 @@ static const rule rules[] = {
      "jansson.h"},
 };
 
-static const char *const restricted[] = {"hdf5.h",     "H5",       "yaml.h",    "jansson.h",
-                                         "openssl/",   "xxhash.h", "seccomp.h", "omp.h",
-                                         "Random123/", "cuda",     "nccl.h",    "cublas"};
+static const char *const restricted[] = {
+    "hdf5.h", "H5",         "yaml.h",  "jansson.h", "openssl/", "xxhash.h", "seccomp.h",
+    "omp.h",  "Random123/", "hwloc.h", "cuda",      "nccl.h",   "cublas"};
 
 static const rule *current;
 static int files;

@@ -68,7 +68,7 @@ static void test_help(void **state)
         "run",    "drill",          "generate",       "inspect",          "verify",
         "diff",   "config explain", "config list",    "config reference", "help",
         "config", "gate list",      "gate calibrate", "bisect",           "gate",
-        "bench",  "bench kernels",
+        "bench",  "bench kernels",  "tune",
     };
     outcome all = expect_success("--help");
     outcome again = expect_success("help");

@@ -240,3 +240,65 @@ double tt_tuner_gain(const tt_tuning *tuning)
     }
     return before > 0 && isfinite(before) && isfinite(after) ? after / before : NAN;
 }
+
+/* ---- without a run ---- */
+
+struct tt_tuner {
+    tt_context *context;
+    tt_tuner_question question;
+};
+
+void tt_tuner_options_init(tt_tuner_options *options)
+{
+    *options = (tt_tuner_options){.size = sizeof *options, .seconds = -1};
+}
+
+tt_status tt_tuner_create(const tt_tuner_options *options, tt_tuner **out)
+{
+    *out = NULL;
+    if (options->size != sizeof *options || !options->config) {
+        return tt_fail(TT_EINVAL, "tt_tuner_create needs a configuration, of this version's size");
+    }
+    tt_tuner *tuner = calloc(1, sizeof *tuner);
+    if (!tuner) {
+        return tt_fail(TT_ENOMEM, "no memory for the tuner");
+    }
+    const tt_config *config = options->config;
+    tt_model_dims dims = tt_dims_from_config(config);
+    tt_status status = tt_context_from_config(config, 0, &tuner->context);
+    if (!status) {
+        status = tt_tuner_ask(config, &dims, tt_config_int(config, "train.batch"), dims.context,
+                              tuner->context, &tuner->question);
+    }
+    if (status) {
+        tt_tuner_destroy(tuner);
+        return status;
+    }
+    tuner->question.options.show_all = options->show_all;
+    tuner->question.options.log = options->log;
+    if (options->seconds >= 0) {
+        tuner->question.options.budget_seconds = options->seconds;
+    }
+    *out = tuner;
+    return TT_OK;
+}
+
+void tt_tuner_destroy(tt_tuner *tuner)
+{
+    if (!tuner) {
+        return;
+    }
+    tt_context_destroy(tuner->context);
+    tt_tuner_question_clear(&tuner->question);
+    free(tuner);
+}
+
+tt_context *tt_tuner_context(tt_tuner *tuner)
+{
+    return tuner->context;
+}
+
+tt_tune_options *tt_tuner_question_of(tt_tuner *tuner)
+{
+    return &tuner->question.options;
+}
