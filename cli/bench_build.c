@@ -329,7 +329,7 @@ static void build_stats(const bench_case *c, bench_place *p, bench_args *g, benc
 {
     static tt_tensor_stats found;
     const double elements = (double)c->size[0];
-    g->stats = (tt_stats_args){c->size[0], take(p, c->size[0], REAL), &found};
+    g->stats = (tt_stats_args){c->size[0], take(p, c->size[0], REAL), &found, false};
     *w = (bench_work){.flops = 2 * elements, .read = R * elements};
 }
 

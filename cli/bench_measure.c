@@ -110,7 +110,7 @@ void bench_machine_clear(bench_machine *machine)
 static tt_status sweep(const bench_machine *machine)
 {
     tt_tensor_stats found;
-    const tt_stats_args args = {machine->swept_count, machine->swept, &found};
+    const tt_stats_args args = {machine->swept_count, machine->swept, &found, false};
     return tt_op_run(machine->sweeper, TT_OP_STATS, &args);
 }
 

@@ -7,8 +7,8 @@ struct tt_kv_store {
     tt_context *context;
     int64_t layers, capacity, channels;
     int64_t length;
-    size_t row_bytes;   /* one token's keys (or values) of one layer */
-    size_t plane_bytes; /* all tokens' keys (or values) of one layer */
+    tt_dtype dtype;     /* of the tokens held */
+    size_t plane_bytes; /* all tokens' keys (or values) of one layer, as real */
     unsigned char *memory;
 };
 
@@ -61,7 +61,7 @@ tt_status tt_kv_store_create(tt_context *context, int64_t layers, int64_t capaci
                            .layers = layers,
                            .capacity = capacity,
                            .channels = channels,
-                           .row_bytes = (size_t)channels * tt_dtype_size(dtype),
+                           .dtype = dtype,
                            .plane_bytes = plane_size(capacity, channels, dtype)};
     void *memory;
     tt_status status = tt_tensor_alloc(context, bytes, &memory);
@@ -124,8 +124,14 @@ tt_status tt_kv_store_append(tt_kv_store *store, int64_t layer, const void *qkv,
         return tt_fail(TT_EINVAL, "layer %lld of a KV store that has %lld", (long long)layer,
                        (long long)store->layers);
     }
+    const tt_dtype compute = tt_context_compute(store->context);
+    if (store->length > 0 && compute != store->dtype) {
+        return tt_fail(TT_EINVAL, "a KV store that holds %s cannot take %s, too",
+                       tt_dtype_name(store->dtype), tt_dtype_name(compute));
+    }
+    store->dtype = compute;
     tt_status status = check_room(store, count);
-    const size_t row = store->row_bytes;
+    const size_t row = (size_t)store->channels * tt_dtype_size(compute);
     for (int64_t i = 0; i < count && !status; i++) {
         const unsigned char *from = (const unsigned char *)qkv + 3 * (size_t)i * row;
         const size_t to = (size_t)(store->length + i) * row;

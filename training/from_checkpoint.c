@@ -144,6 +144,9 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
         status = tt_model_create(context, &dims, 0, dims.context, &model);
     }
     if (!status) {
+        status = tt_model_set_compute(model, tt_compute_from(config));
+    }
+    if (!status) {
         status = tt_tensor_alloc(context, vector, &params);
     }
     if (!status) {

@@ -59,10 +59,11 @@ static int64_t memory_estimate(void *user, const tt_config *config, bool fork)
 
 /* ---- naming the bad tensor ---- */
 
-static tt_status has_nonfinite(tt_context *context, const void *data, int64_t count, bool *bad)
+static tt_status has_nonfinite(tt_context *context, const void *data, tt_dtype dtype, int64_t count,
+                               bool *bad)
 {
     tt_tensor_stats stats = {0};
-    tt_stats_args args = {.n = count, .x = data, .out = &stats};
+    tt_stats_args args = {.n = count, .x = data, .out = &stats, .bf16 = dtype == TT_BF16};
     tt_status status = tt_op_run(context, TT_OP_STATS, &args);
     *bad = stats.nonfinite > 0;
     return status;
@@ -106,7 +107,8 @@ static tt_status scan_part(const tt_slot_memory *memory, int slot, size_t part,
     if (info->dtype != TT_F32) {
         return TT_OK;
     }
-    return has_nonfinite(memory->context, tt_slot_part_address(memory, slot, part), count, bad);
+    return has_nonfinite(memory->context, tt_slot_part_address(memory, slot, part), TT_F32, count,
+                         bad);
 }
 
 static tt_status scan_slot(const tt_slot_memory *memory, int slot, bool with_params, bool *found,
@@ -143,7 +145,8 @@ static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *fou
     tt_resident resident;
     const void *params = memory->slots[slot].params;
     for (size_t i = 0; !*found && tt_model_resident(memory->model, params, i, &resident); i++) {
-        tt_status status = has_nonfinite(memory->context, resident.data, resident.count, found);
+        tt_status status =
+            has_nonfinite(memory->context, resident.data, resident.dtype, resident.count, found);
         if (status) {
             return status;
         }

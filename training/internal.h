@@ -101,14 +101,17 @@ tt_status tt_training_validate(tt_training *training, double *loss);
 /* steer/: optimizations */
 extern const char *const tt_tile_keys[3];
 tt_tile tt_tile_from(const tt_config *config);
+/* kernels.compute; `auto` begins with f32. */
+tt_dtype tt_compute_from(const tt_config *config);
 extern const char *const tt_product_keys[3];
 tt_variant_choice tt_variant_from(const tt_config *config);
 tt_status tt_variant_use(tt_training *training, const tt_variant_choice *choice);
 /* The same for operations alone; *key is the one whose value failed. */
 tt_status tt_variant_apply(tt_context *context, const tt_variant_choice *choice, const char **key);
-/* TT_EGATE: a matrix product of the run's shapes is wrong with the tile and variants of `config`;
- * `who` begins the message. Leaves the run's own as they were. */
+/* TT_EGATE: a matrix product of the run's shapes is wrong with the compute type, the tile and the
+ * variants of `config`; `who` begins the message. Leaves the run's own as they were. */
 tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who);
+tt_optimization tt_compute_optimization(tt_training *training);
 tt_optimization tt_tile_optimization(tt_training *training);
 tt_optimization tt_variant_optimization(tt_training *training);
 tt_optimization tt_moments_optimization(tt_training *training);

@@ -106,6 +106,8 @@ static tt_status take_memory(tt_model *model)
     model->memory = memory;
     tt_model_forget_buffers(model);
     model->saving.worst = NO_ACT;
+    model->saving.form.compute = dtype;
+    model->saving.asked.compute = dtype;
     const int64_t rows = model->max_batch * model->max_time;
     int64_t elements = 1;
     elements = rows > elements ? rows : elements;
@@ -307,7 +309,8 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
         return false;
     }
     const tt_resident_entry *entry = &model->residents[index];
-    *out = (tt_resident){.is_parameter = entry->kind == RESIDENT_PARAMETER};
+    *out = (tt_resident){.dtype = tt_context_dtype(model->context),
+                         .is_parameter = entry->kind == RESIDENT_PARAMETER};
     const char *name = NULL;
     switch (entry->kind) {
     case RESIDENT_PARAMETER:
@@ -320,6 +323,7 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
     case RESIDENT_ACTIVATION:
         name = model->acts[entry->index].name;
         out->data = tt_model_act(model, entry->index);
+        out->dtype = model->acts[entry->index].dtype;
         out->count = act_count(model, entry->index);
         break;
     case RESIDENT_GRADIENT:

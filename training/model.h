@@ -43,13 +43,20 @@ typedef struct tt_model tt_model;
 tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_t batch,
                           int64_t time, tt_model **out);
 void tt_model_destroy(tt_model *model);
-/* Tensor bytes that tt_model_create will take for these sizes, enough for every codec of saved
+/* Tensor bytes that tt_model_create will take for these sizes, enough for every form of
  * activations; SIZE_MAX when beyond the address space. */
 size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype);
-/* How many of them a training step touches, which is what it keeps in memory. `block` as in
- * tt_encoded. Codecs other than TT_CODEC_F32 are for TT_F32. */
+/* How a model keeps its activations. */
+typedef struct tt_act_form {
+    tt_dtype compute; /* the context's dtype, or bf16 */
+    tt_codec codec;
+    int64_t block; /* of TT_CODEC_INT8 */
+} tt_act_form;
+
+/* How many of them a training step touches, which is what it keeps in memory. compute is the dtype
+ * of the context, or bf16 for f32; codecs other than TT_CODEC_F32 are for f32. */
 size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t time,
-                               tt_dtype dtype, tt_codec codec, int64_t block);
+                               tt_act_form form);
 /* Elements of all parameters (tensors start at multiples of 16 elements; gaps stay zero). */
 int64_t tt_model_param_count(const tt_model_dims *dims);
 
@@ -80,7 +87,8 @@ tt_status tt_model_init_params(const tt_model *model, uint64_t seed, void *param
  * from the last to the first, before that layer's first gradient, the layer's input ("act.embed" or
  * the resid of the layer below), ln_1, qkv, attn, resid_mid, ln_2, fc and gelu. What the probe puts
  * there acts on gradients only. */
-typedef tt_status (*tt_probe_fn)(void *user, const char *name, void *data, int64_t count);
+typedef tt_status (*tt_probe_fn)(void *user, const char *name, void *data, tt_dtype dtype,
+                                 int64_t count);
 void tt_model_set_probe(tt_model *model, tt_probe_fn probe, void *user);
 /* What is being shown; for use in a probe. */
 typedef enum tt_probe_phase {
@@ -115,6 +123,13 @@ void tt_model_abandon_pass(tt_model *model);
 /* The flat gradient vector: same layout as parameters. */
 void *tt_model_gradients(tt_model *model);
 
+/* What the context computes in from the next pass on (see tt_context_set_compute; always by way of
+ * the model). In bf16 the activations between norms and products are kept as bf16, and no codec
+ * runs: TT_CODEC_BF16 then changes nothing, with TT_CODEC_INT8 a training pass fails (TT_EINVAL).
+ * The residual stream, statistics, logits and losses stay real. Memory and TT_EINVAL as for
+ * tt_model_set_activation_codec. */
+tt_status tt_model_set_compute(tt_model *model, tt_dtype compute);
+
 /* How activations are kept from forward to backward: TT_CODEC_F32 (at first) as they are, or
  * TT_CODEC_BF16 or TT_CODEC_INT8 in blocks of `block`. With a codec every layer computes in one
  * shared set of buffers, and each tensor that its backward needs, of a width of model.channels or
@@ -131,7 +146,7 @@ void *tt_model_gradients(tt_model *model);
 tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compressor, tt_codec codec,
                                         int64_t block);
 /* What the last tt_model_forward_train lost: the largest tt_codec_loss_ratio of an encoded tensor
- * (infinity: one was not finite); 0 with F32. */
+ * (infinity: one was not finite); 0 where no codec runs. */
 double tt_model_activation_error(const tt_model *model);
 /* The tensor that lost it, the first in graph order among equals: "act.h.3.gelu"; "" if nothing
  * was lost. Lives as long as the model. */
@@ -140,13 +155,14 @@ const char *tt_model_activation_worst(const tt_model *model);
 /* A tensor of the last pass that is still resident, in graph order (parameters before their first
  * use, then activations, then gradients in backward order), so that the first non-finite one is
  * where the trouble began. False past the last. `count` is 0 for activations before the first pass
- * (also before the first after a change of codec), for those whose buffer other values have taken
+ * (also before the first after a change of their form), for those whose buffer other values have taken
  * since (another layer's, with a codec; for the logits, backward's or a decode's), for gradients
  * before a step's first backward pass, and for parameters when `params` is NULL. A model of batch 0
  * has parameters only. */
 typedef struct tt_resident {
     char name[80];
     const void *data;
+    tt_dtype dtype;
     int64_t count;
     bool is_parameter; /* then `data` lies in the `params` given */
 } tt_resident;

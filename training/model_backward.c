@@ -15,7 +15,8 @@ typedef struct sweep {
     tt_model *model;
     int64_t channels;
     void *dresid, *dbranch, *dwide;
-    bool overwrite; /* the first gradients of a step take the place of what is there */
+    void *dresid_act; /* dresid as products want it; the same where they want it real */
+    bool overwrite;   /* the first gradients of a step take the place of what is there */
 } sweep;
 
 /* Shows the gradients of `count` parameter tensors that are now final to the probe. */
@@ -27,7 +28,7 @@ static tt_status final_gradients(const sweep *s, size_t first, size_t count)
     }
     for (size_t i = first; i < first + count; i++) {
         TRY(model->probe(model->probe_user, model->gradient_names[i], tt_model_grad(model, i),
-                         model->tensors[i].count));
+                         tt_context_dtype(model->context), model->tensors[i].count));
     }
     return TT_OK;
 }
@@ -71,6 +72,8 @@ static tt_status layernorm(const sweep *s, size_t param, size_t input, size_t ac
                                              .mean = tt_model_act(model, act + 1),
                                              .rstd = tt_model_act(model, act + 2),
                                              .dx = s->dresid,
+                                             .dx_act =
+                                                 s->dresid_act == s->dresid ? NULL : s->dresid_act,
                                              .dgamma = tt_model_grad(model, param),
                                              .dbeta = tt_model_grad(model, param + 1),
                                              .overwrite_dx = starts,
@@ -92,7 +95,7 @@ static tt_status backward_mlp(const sweep *s, int64_t layer)
     tt_model *model = s->model;
     const int64_t wide = 4 * s->channels;
     size_t norm = tt_model_layer_act(layer, ACT_LN_2);
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_FC_PROJ), s->channels, wide, s->dresid,
+    TRY(linear(s, tt_model_layer_param(layer, PARAM_FC_PROJ), s->channels, wide, s->dresid_act,
                tt_model_act(model, tt_model_layer_act(layer, ACT_GELU)),
                tt_model_act(model, tt_model_layer_act(layer, ACT_FC)), s->dwide));
     TRY(linear(s, tt_model_layer_param(layer, PARAM_FC), wide, s->channels, s->dwide,
@@ -106,7 +109,7 @@ static tt_status backward_attention(const sweep *s, int64_t layer)
     tt_model *model = s->model;
     size_t norm = tt_model_layer_act(layer, ACT_LN_1);
     void *attn = tt_model_act(model, tt_model_layer_act(layer, ACT_ATTN));
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_PROJ), s->channels, s->channels, s->dresid,
+    TRY(linear(s, tt_model_layer_param(layer, PARAM_PROJ), s->channels, s->channels, s->dresid_act,
                attn, NULL, s->dbranch));
     const tt_attention_backward_args attention = {
         .batch = s->pass.batch,
@@ -167,6 +170,9 @@ tt_status tt_model_backward(tt_model *model, const void *params)
         .model = model,
         .channels = model->dims.channels,
         .dresid = model->memory + model->plan.pass.dresid,
+        .dresid_act =
+            model->memory + (model->saving.form.compute == TT_BF16 ? model->plan.pass.dresid_act
+                                                                   : model->plan.pass.dresid),
         .dbranch = tt_model_branch(model),
         .dwide = model->memory + model->plan.pass.dwide,
         .overwrite = model->step_begins,

@@ -80,7 +80,8 @@ static tt_status decode_head(const decode *d, float *logits)
                                          .k = dims->channels,
                                          .x = d->branch,
                                          .w = tt_model_param(model, d->pass.params, PARAM_WTE),
-                                         .y = row};
+                                         .y = row,
+                                         .real_y = true};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &head));
     const size_t bytes = (size_t)dims->vocab * element;
     if (tt_context_dtype(model->context) != TT_F64) {
@@ -154,6 +155,7 @@ tt_status tt_model_decode(tt_model *model, const void *params, tt_kv_store *stor
                        "cannot decode %lld tokens after %lld: there is room for %lld in all",
                        (long long)count, (long long)before, (long long)room);
     }
+    TRY(tt_model_check_form(model, false));
     TRY(tt_model_check_tokens(model, "token", tokens, count));
     model->logits_rows = 0; /* the scratch lies there */
     tt_status status = decode_all(model, params, store, tokens, count, logits);

@@ -18,7 +18,8 @@ tt_status tt_model_check_tokens(const tt_model *model, const char *what, const i
 tt_status tt_pass_show(const tt_pass *pass, size_t act, void *data, int64_t count)
 {
     const tt_model *model = pass->model;
-    return model->probe ? model->probe(model->probe_user, model->acts[act].name, data, count)
+    return model->probe ? model->probe(model->probe_user, model->acts[act].name, data,
+                                       model->acts[act].dtype, count)
                         : TT_OK;
 }
 
@@ -182,6 +183,7 @@ static tt_status begin_pass(tt_pass *pass, const int32_t *tokens, const int32_t 
                        (long long)pass->batch, (long long)pass->time, (long long)model->max_batch,
                        (long long)model->max_time);
     }
+    TRY(tt_model_check_form(model, pass->save));
     pass->rows = pass->batch * pass->time;
     const size_t bytes = (size_t)pass->rows * sizeof(int32_t);
     TRY(tt_model_check_tokens(model, "input token", tokens, pass->rows));

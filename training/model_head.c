@@ -16,15 +16,24 @@ typedef struct chunk {
     size_t norm, logits, losses; /* activations */
 } chunk;
 
-/* The chunk's part of a tensor of `width` elements to the row. */
-static void *part(const chunk *c, void *tensor, int64_t width)
+/* The chunk's part of a tensor of rows as wide as the residual stream; act. */
+static void *part(const chunk *c, void *tensor)
 {
-    return (unsigned char *)tensor + (size_t)(c->first * width) * c->model->plan.element;
+    return (unsigned char *)tensor +
+           (size_t)(c->first * c->model->dims.channels) * tt_model_act_element(c->model);
 }
 
 static void *norm_of(const chunk *c)
 {
-    return part(c, tt_model_act(c->model, c->norm), c->model->dims.channels);
+    return part(c, tt_model_act(c->model, c->norm));
+}
+
+/* In the logits' place where that is possible. */
+static void *dlogits_of(const chunk *c)
+{
+    const tt_act_saving *saving = &c->model->saving;
+    return saving->form.compute == TT_BF16 ? c->model->memory + saving->dlogits
+                                           : tt_model_act(c->model, c->logits);
 }
 
 /* logits = ln_f(x) wte^T */
@@ -51,20 +60,19 @@ static double sum_of(const void *losses, tt_dtype dtype, int64_t rows, double su
     return sum;
 }
 
-/* Adds the losses of the rows to *sum; in a training pass their gradient takes the place of the
- * logits. */
+/* Adds the losses of the rows to *sum; in a training pass with their gradient. */
 static tt_status score_chunk(const chunk *c, double scale, double *sum)
 {
     tt_model *model = c->model;
-    void *logits = tt_model_act(model, c->logits);
-    void *losses = part(c, tt_model_act(model, c->losses), 1);
+    void *losses =
+        (unsigned char *)tt_model_act(model, c->losses) + (size_t)c->first * model->plan.element;
     const tt_softmax_xent_args args = {.rows = c->rows,
                                        .vocab = model->dims.vocab,
-                                       .logits = logits,
+                                       .logits = tt_model_act(model, c->logits),
                                        .targets = model->memory + model->plan.targets +
                                                   (size_t)c->first * sizeof(int32_t),
                                        .losses = losses,
-                                       .dlogits = c->pass->save ? logits : NULL,
+                                       .dlogits = c->pass->save ? dlogits_of(c) : NULL,
                                        .scale = scale / (double)c->pass->rows};
     TRY(tt_op_run(model->context, TT_OP_SOFTMAX_XENT, &args));
     model->loss_rows = c->first + c->rows;
@@ -78,7 +86,7 @@ static tt_status score_chunk(const chunk *c, double scale, double *sum)
 static tt_status backward_chunk(const chunk *c)
 {
     tt_model *model = c->model;
-    const void *dlogits = tt_model_act(model, c->logits);
+    const void *dlogits = dlogits_of(c);
     const tt_linear_wgrad_args wgrad = {.m = c->rows,
                                         .n = model->dims.vocab,
                                         .k = model->dims.channels,
@@ -93,7 +101,7 @@ static tt_status backward_chunk(const chunk *c)
         .k = model->dims.channels,
         .dy = dlogits,
         .w = tt_model_param(model, c->pass->params, PARAM_WTE),
-        .dx = part(c, tt_model_branch(model), model->dims.channels),
+        .dx = part(c, tt_model_branch(model)),
     };
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }

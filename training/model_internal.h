@@ -63,15 +63,10 @@ typedef struct tt_activation {
     char name[48];
     int64_t width; /* elements per token */
     int buffer; /* with a codec: the working buffer that it is in; -1: it has memory of its own */
+    tt_dtype dtype;
     size_t offset;  /* bytes from the model's memory */
     size_t encoded; /* where its encoded form lies; 0: it has none */
 } tt_activation;
-
-/* How the layers' large tensors are kept from forward to backward. */
-typedef struct tt_act_form {
-    tt_codec codec;
-    int64_t block; /* 0 where the codec has none */
-} tt_act_form;
 
 enum { NO_ACT = -1 };
 
@@ -81,12 +76,15 @@ enum { NO_ACT = -1 };
  * it. */
 enum { BUFFER_LAST = ACTS_PER_LAYER, ACT_BUFFERS };
 typedef struct tt_act_saving {
+    tt_compressor *given;      /* with the codec that was asked for */
+    tt_act_form asked;
     tt_compressor *compressor; /* NULL with F32: no buffer is shared, nothing is encoded */
-    tt_act_form form;
+    tt_act_form form;          /* in force */
     int64_t held[ACT_BUFFERS]; /* the activation that a buffer now holds */
     double error;              /* the largest loss ratio of the last forward_train */
     int64_t worst;             /* the activation of which it is */
-    size_t end;                /* of the large tensors in this form */
+    size_t dlogits;            /* in bf16: where the gradients of logits go */
+    size_t end, pass_end;      /* of the large tensors and of a pass's scratch in this form */
     int steps_to_release;      /* until what lies behind them is released; 0: it was */
 } tt_act_saving;
 
@@ -94,11 +92,12 @@ typedef struct tt_act_saving {
  * then backward's, or a decode's, never two of them at once. Byte offsets from the model's
  * memory. */
 typedef struct tt_pass_scratch {
-    size_t branch; /* [rows, C]: forward, what a branch adds to the residual stream; in the head and
-                      in backward, the gradient that goes down a branch */
-    size_t dresid; /* [rows, C]: the gradient that runs down the residual stream */
-    size_t dwide;  /* [rows, 4C] */
-    size_t logits; /* [head_rows, V] */
+    size_t branch; /* [rows, C] act: forward, what a branch adds to the residual stream; in the head
+                      and in backward, the gradient that goes down a branch */
+    size_t dresid_act; /* [rows, C]: dresid in bf16, for products; the other half of branch */
+    size_t dresid;     /* [rows, C]: the gradient that runs down the residual stream */
+    size_t dwide;      /* [rows, 4C] act */
+    size_t logits;     /* [head_rows, V] */
     int64_t head_rows; /* whose logits are there at a time */
 } tt_pass_scratch;
 typedef struct tt_decode_scratch {
@@ -169,9 +168,12 @@ int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tens
 void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype,
                              tt_activation *acts, tt_model_plan *plan);
 /* Places the large tensors in that form, from byte `start` on; returns their end, SIZE_MAX when
- * beyond the address space. `acts` may be NULL. */
-size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t element,
-                            tt_act_form form, size_t start, tt_activation *acts);
+ * beyond the address space. `acts` and `dlogits` may be NULL. */
+size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, tt_act_form form, size_t start,
+                            tt_activation *acts, size_t *dlogits);
+/* Where a pass's scratch ends in that form. */
+size_t tt_model_pass_end(const tt_model_dims *dims, int64_t rows, const tt_model_plan *plan,
+                         tt_dtype compute);
 
 /* ---- model_saved.c ---- */
 
@@ -179,6 +181,9 @@ size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t elem
 void tt_model_forget_buffers(tt_model *model);
 /* Activation `act` now is where its values are looked for. */
 void tt_model_note_held(tt_model *model, size_t act);
+/* TT_EINVAL where a pass (`train`: of a training step) cannot run in the form that was asked for,
+ * or the context's compute type was changed behind the model's back. */
+tt_status tt_model_check_form(const tt_model *model, bool train);
 /* With a codec: encodes `act` if backward needs it, and measures what is lost. */
 tt_status tt_model_save_act(tt_model *model, size_t act, int64_t rows);
 /* With a codec: decodes what the backward of `layer` reads into the working buffers. */
@@ -218,6 +223,12 @@ static inline void *tt_model_act(const tt_model *model, size_t index)
 static inline void *tt_model_branch(const tt_model *model)
 {
     return model->memory + model->plan.pass.branch;
+}
+
+/* Bytes of an element of activations now. */
+static inline size_t tt_model_act_element(const tt_model *model)
+{
+    return tt_dtype_size(model->saving.form.compute);
 }
 
 /* What runs into layer `layer`. */

@@ -230,13 +230,40 @@ static int64_t act_width(const tt_model_dims *dims, size_t index)
                : layer_act_width(dims, (tt_layer_act)((index - ACT_FIRST_LAYER) % ACTS_PER_LAYER));
 }
 
+/* Between norms and products, where a context may compute in bf16. The rest is real. */
+static bool is_act(const tt_model_dims *dims, size_t index)
+{
+    const size_t head = tt_model_head_act(dims, ACT_LN_F);
+    if (index == ACT_EMBED || index >= head) {
+        return index == head;
+    }
+    switch ((index - ACT_FIRST_LAYER) % ACTS_PER_LAYER) {
+    case ACT_LN_1:
+    case ACT_QKV:
+    case ACT_ATTN:
+    case ACT_LN_2:
+    case ACT_FC:
+    case ACT_GELU:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What changes its form, or its place with it. */
+static bool is_large(const tt_model_dims *dims, size_t index)
+{
+    return act_buffer(dims, index) >= 0 || is_act(dims, index);
+}
+
 /* All but the places. */
-static void describe_acts(const tt_model_dims *dims, tt_activation *acts)
+static void describe_acts(const tt_model_dims *dims, tt_dtype dtype, tt_activation *acts)
 {
     const size_t head = tt_model_head_act(dims, ACT_LN_F);
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         tt_activation *act = &acts[i];
-        *act = (tt_activation){.width = act_width(dims, i), .buffer = act_buffer(dims, i)};
+        *act = (tt_activation){
+            .width = act_width(dims, i), .buffer = act_buffer(dims, i), .dtype = dtype};
         if (i == ACT_EMBED) {
             snprintf(act->name, sizeof act->name, "act.embed");
         } else if (i >= head) {
@@ -273,12 +300,12 @@ static size_t take(size_t *used, int64_t rows, int64_t width, size_t element)
     return take_bytes(used, bytes);
 }
 
-/* What no codec touches. The logits lie in a pass's scratch. */
-static void place_unencoded(const tt_model_dims *dims, int64_t rows, size_t element,
-                            tt_activation *acts, size_t *used)
+/* What is the same in every form. The logits lie in a pass's scratch. */
+static void place_small(const tt_model_dims *dims, int64_t rows, size_t element,
+                        tt_activation *acts, size_t *used)
 {
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
-        if (act_buffer(dims, i) < 0 && i != tt_model_head_act(dims, ACT_LOGITS)) {
+        if (!is_large(dims, i) && i != tt_model_head_act(dims, ACT_LOGITS)) {
             size_t offset = take(used, rows, act_width(dims, i), element);
             if (acts) {
                 acts[i].offset = offset;
@@ -287,75 +314,113 @@ static void place_unencoded(const tt_model_dims *dims, int64_t rows, size_t elem
     }
 }
 
-size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t element,
-                            tt_act_form form, size_t start, tt_activation *acts)
+/* Rows that the head has in hand at a time: about equally many each time. */
+static int64_t head_rows(const tt_model_dims *dims, int64_t rows, size_t element)
 {
-    const bool is_encoded = form.codec != TT_CODEC_F32;
-    size_t buffers[ACT_BUFFERS];
+    const int64_t fit = HEAD_BYTES / (dims->vocab * (int64_t)element);
+    const int64_t most = fit > HEAD_ROWS_MIN ? fit : HEAD_ROWS_MIN;
+    const int64_t times = (rows - 1) / most + 1;
+    return (rows - 1) / times + 1;
+}
+
+static tt_dtype real_of(tt_dtype compute)
+{
+    return compute == TT_BF16 ? TT_F32 : compute;
+}
+
+/* The working buffers of a codec, each as wide as the first tensor that it is for. */
+static void place_buffers(const tt_model_dims *dims, int64_t rows, size_t element, size_t *used,
+                          size_t buffers[ACT_BUFFERS])
+{
     bool placed[ACT_BUFFERS] = {false};
-    size_t used = start;
-    for (size_t i = 0; is_encoded && i < tt_model_count_acts(dims); i++) {
+    for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         const int buffer = act_buffer(dims, i);
         if (buffer >= 0 && !placed[buffer]) {
-            buffers[buffer] = take(&used, rows, act_width(dims, i), element);
+            buffers[buffer] = take(used, rows, act_width(dims, i), element);
             placed[buffer] = true;
         }
     }
+}
+
+size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, tt_act_form form, size_t start,
+                            tt_activation *acts, size_t *dlogits)
+{
+    const bool is_encoded = form.codec != TT_CODEC_F32;
+    const size_t element = tt_dtype_size(real_of(form.compute));
+    size_t buffers[ACT_BUFFERS] = {0};
+    size_t used = start;
+    if (is_encoded) {
+        place_buffers(dims, rows, element, &used, buffers);
+    }
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         const int buffer = act_buffer(dims, i);
-        if (buffer < 0) {
+        if (!is_large(dims, i)) {
             continue;
         }
         const int64_t width = act_width(dims, i);
-        size_t encoded = 0;
-        if (is_encoded && buffer != BUFFER_LAST) {
-            encoded = take_bytes(&used, tt_codec_bytes(form.codec, form.block, rows * width));
+        tt_activation act = {.dtype = is_act(dims, i) ? form.compute : real_of(form.compute)};
+        if (is_encoded && buffer >= 0 && buffer != BUFFER_LAST) {
+            act.encoded = take_bytes(&used, tt_codec_bytes(form.codec, form.block, rows * width));
         }
-        const size_t offset = is_encoded ? buffers[buffer] : take(&used, rows, width, element);
+        act.offset = is_encoded && buffer >= 0 ? buffers[buffer]
+                                               : take(&used, rows, width, tt_dtype_size(act.dtype));
         if (acts) {
-            acts[i].offset = offset;
-            acts[i].encoded = encoded;
+            acts[i].dtype = act.dtype;
+            acts[i].offset = act.offset;
+            acts[i].encoded = act.encoded;
+        }
+    }
+    if (form.compute == TT_BF16) {
+        const size_t at =
+            take(&used, head_rows(dims, rows, element), dims->vocab, tt_dtype_size(TT_BF16));
+        if (dlogits) {
+            *dlogits = at;
         }
     }
     return used;
 }
 
 /* Places the large tensors as they are; returns their end in the form that needs most. With few
- * layers that is an encoded one, for its buffers. Smaller blocks need more scales. */
-static size_t end_of_large(const tt_model_dims *dims, int64_t rows, size_t element, size_t start,
+ * layers that is an encoded one, for its buffers, or bf16, for the gradients of logits. Smaller
+ * blocks need more scales. */
+static size_t end_of_large(const tt_model_dims *dims, int64_t rows, tt_dtype dtype, size_t start,
                            tt_activation *acts)
 {
-    static const tt_act_form forms[] = {{TT_CODEC_BF16, 0}, {TT_CODEC_INT8, TT_CODEC_BLOCK_MIN}};
-    size_t end = tt_model_place_large(dims, rows, element, (tt_act_form){0}, start, acts);
-    if (end == SIZE_MAX || element != sizeof(float)) {
+    static const tt_act_form forms[] = {{TT_F32, TT_CODEC_BF16, 0},
+                                        {TT_F32, TT_CODEC_INT8, TT_CODEC_BLOCK_MIN},
+                                        {TT_BF16, TT_CODEC_F32, 0}};
+    const tt_act_form plain = {.compute = dtype, .codec = TT_CODEC_F32};
+    size_t end = tt_model_place_large(dims, rows, plain, start, acts, NULL);
+    if (end == SIZE_MAX || dtype != TT_F32) {
         return end; /* what fits as it is has element counts that codecs can count */
     }
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        size_t other = tt_model_place_large(dims, rows, element, forms[i], start, NULL);
+        size_t other = tt_model_place_large(dims, rows, forms[i], start, NULL, NULL);
         end = other > end ? other : end;
     }
     return end;
 }
 
-/* Rows that the head has in hand at a time: about equally many each time. */
-static int64_t head_rows(const tt_model_dims *dims, int64_t rows, size_t element)
-{
-    const int64_t fit = HEAD_BYTES / (dims->vocab * (int64_t)element);
-    const int64_t most = fit > HEAD_ROWS_MIN ? fit : HEAD_ROWS_MIN;
-    const int64_t times = (rows + most - 1) / most;
-    return (rows + times - 1) / times;
-}
-
-static size_t lay_out_pass(const tt_model_dims *dims, int64_t rows, size_t element, size_t *used,
-                           tt_pass_scratch *scratch)
+/* The branch has room for real elements: in bf16 that is room for two tensors. */
+static void lay_out_pass(const tt_model_dims *dims, int64_t rows, size_t element, size_t *used,
+                         tt_pass_scratch *scratch)
 {
     scratch->head_rows = head_rows(dims, rows, element);
-    scratch->branch = take(used, rows, dims->channels, element);
-    size_t backward = *used;
-    size_t head = *used;
-    scratch->dresid = take(&backward, rows, dims->channels, element);
-    scratch->dwide = take(&backward, rows, 4 * dims->channels, element);
-    scratch->logits = take(&head, scratch->head_rows, dims->vocab, element);
+    scratch->branch = take(used, rows, dims->channels, element / 2);
+    scratch->dresid_act = take(used, rows, dims->channels, element / 2);
+    size_t end = *used;
+    scratch->logits = end;
+    scratch->dresid = take(&end, rows, dims->channels, element);
+    scratch->dwide = end;
+}
+
+size_t tt_model_pass_end(const tt_model_dims *dims, int64_t rows, const tt_model_plan *plan,
+                         tt_dtype compute)
+{
+    size_t backward = plan->pass.dwide;
+    size_t head = plan->pass.logits;
+    (void)take(&backward, rows, 4 * dims->channels, tt_dtype_size(compute));
+    (void)take(&head, plan->pass.head_rows, dims->vocab, plan->element);
     return backward > head ? backward : head;
 }
 
@@ -390,13 +455,14 @@ void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t t
         plan->tokens = take(&used, rows, 1, sizeof(int32_t));
         plan->targets = take(&used, rows, 1, sizeof(int32_t));
         if (acts) {
-            describe_acts(dims, acts);
+            describe_acts(dims, dtype, acts);
         }
-        place_unencoded(dims, rows, plan->element, acts, &used);
+        place_small(dims, rows, plan->element, acts, &used);
         plan->large = used;
-        used = end_of_large(dims, rows, plan->element, used, acts);
+        used = end_of_large(dims, rows, dtype, used, acts);
         plan->gradients = take(&used, tt_model_param_count(dims), 1, plan->element);
-        plan->training_bytes = lay_out_pass(dims, rows, plan->element, &used, &plan->pass);
+        lay_out_pass(dims, rows, plan->element, &used, &plan->pass);
+        plan->training_bytes = tt_model_pass_end(dims, rows, plan, dtype);
         if (acts) {
             acts[tt_model_head_act(dims, ACT_LOGITS)].offset = plan->pass.logits;
         }
@@ -413,20 +479,22 @@ size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt
 }
 
 size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t time,
-                               tt_dtype dtype, tt_codec codec, int64_t block)
+                               tt_act_form form)
 {
     tt_model_plan plan;
-    tt_model_lay_out_memory(dims, batch, time, dtype, NULL, &plan);
+    tt_model_lay_out_memory(dims, batch, time, real_of(form.compute), NULL, &plan);
     if (plan.bytes == SIZE_MAX) {
         return SIZE_MAX;
     }
     if (batch == 0) {
         return 0;
     }
-    const tt_act_form form = {dtype == TT_F32 ? codec : TT_CODEC_F32, block};
-    const size_t end =
-        tt_model_place_large(dims, batch * time, plan.element, form, plan.large, NULL);
-    return plan.training_bytes - (plan.gradients - end);
+    if (form.compute != TT_F32) {
+        form.codec = TT_CODEC_F32;
+    }
+    const int64_t rows = batch * time;
+    const size_t end = tt_model_place_large(dims, rows, form, plan.large, NULL, NULL);
+    return tt_model_pass_end(dims, rows, &plan, form.compute) - (plan.gradients - end);
 }
 
 /* ---- for the tuner ---- */

@@ -1,4 +1,5 @@
-/* Activations that lie in a codec between forward and backward. */
+/* The form of activations: in bf16 where the context computes in it, or in a codec between forward
+ * and backward. */
 #include "model_internal.h"
 
 /* Steps that a form lasts before what only others need is released: more than a trial ever has in a
@@ -58,7 +59,8 @@ static tt_status restore_act(tt_model *model, size_t act, int64_t rows)
     if (!model->probe) {
         return TT_OK;
     }
-    return model->probe(model->probe_user, model->acts[act].name, tt_model_act(model, act), from.n);
+    return model->probe(model->probe_user, model->acts[act].name, tt_model_act(model, act),
+                        model->acts[act].dtype, from.n);
 }
 
 tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows)
@@ -77,7 +79,7 @@ tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows)
     return TT_OK;
 }
 
-/* ---- the choice of a codec ---- */
+/* ---- the choice of a form ---- */
 
 static tt_status check_codec(const tt_model *model, const tt_compressor *compressor, tt_codec codec,
                              int64_t block)
@@ -109,32 +111,79 @@ static tt_status check_codec(const tt_model *model, const tt_compressor *compres
     return TT_OK;
 }
 
-tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compressor, tt_codec codec,
-                                        int64_t block)
+static bool same_form(tt_act_form a, tt_act_form b)
 {
-    TRY(check_codec(model, compressor, codec, block));
-    const tt_act_form form = {codec, codec == TT_CODEC_INT8 ? block : 0};
-    tt_compressor *needed = codec == TT_CODEC_F32 ? NULL : compressor;
+    return a.compute == b.compute && a.codec == b.codec && a.block == b.block;
+}
+
+/* What was asked for; in bf16 without the codec. */
+static tt_status take_form(tt_model *model, tt_compressor *given, tt_act_form asked)
+{
     tt_act_saving *saving = &model->saving;
-    if (saving->form.codec == form.codec && saving->form.block == form.block &&
-        saving->compressor == needed) {
+    const bool encodes = asked.codec != TT_CODEC_F32 && asked.compute != TT_BF16;
+    const tt_act_form form = {.compute = asked.compute,
+                              .codec = encodes ? asked.codec : TT_CODEC_F32,
+                              .block = encodes ? asked.block : 0};
+    tt_compressor *compressor = encodes ? given : NULL;
+    if (same_form(saving->form, form) && saving->compressor == compressor) {
+        saving->given = given;
+        saving->asked = asked;
         return TT_OK;
     }
     if (model->backward_due) {
-        return tt_fail(TT_EINVAL, "the codec of activations cannot change between forward_train "
+        return tt_fail(TT_EINVAL, "the form of activations cannot change between forward_train "
                                   "and backward; abandon that pass first");
     }
-    *saving = (tt_act_saving){.compressor = needed, .form = form, .worst = NO_ACT};
+    TRY(tt_context_set_compute(model->context, form.compute));
+    *saving = (tt_act_saving){
+        .given = given, .asked = asked, .compressor = compressor, .form = form, .worst = NO_ACT};
     tt_model_forget_buffers(model);
     model->batch = 0; /* what is there now are other tensors' bytes */
     model->time = 0;
     model->logits_rows = 0;
     model->loss_rows = 0;
     if (model->acts) {
-        saving->end =
-            tt_model_place_large(&model->dims, model->max_batch * model->max_time,
-                                 model->plan.element, form, model->plan.large, model->acts);
+        const int64_t rows = model->max_batch * model->max_time;
+        saving->end = tt_model_place_large(&model->dims, rows, form, model->plan.large, model->acts,
+                                           &saving->dlogits);
+        saving->pass_end = tt_model_pass_end(&model->dims, rows, &model->plan, form.compute);
         saving->steps_to_release = LASTING_STEPS;
+    }
+    return TT_OK;
+}
+
+tt_status tt_model_set_compute(tt_model *model, tt_dtype compute)
+{
+    const tt_dtype dtype = tt_context_dtype(model->context);
+    if (compute != dtype && (compute != TT_BF16 || dtype != TT_F32)) {
+        return tt_fail(TT_EINVAL, "a model of %s cannot compute in %s", tt_dtype_name(dtype),
+                       tt_dtype_name(compute));
+    }
+    tt_act_form asked = model->saving.asked;
+    asked.compute = compute;
+    return take_form(model, model->saving.given, asked);
+}
+
+tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compressor, tt_codec codec,
+                                        int64_t block)
+{
+    TRY(check_codec(model, compressor, codec, block));
+    const tt_act_form asked = {.compute = model->saving.asked.compute,
+                               .codec = codec,
+                               .block = codec == TT_CODEC_INT8 ? block : 0};
+    return take_form(model, codec == TT_CODEC_F32 ? NULL : compressor, asked);
+}
+
+tt_status tt_model_check_form(const tt_model *model, bool train)
+{
+    const tt_act_saving *saving = &model->saving;
+    const tt_dtype compute = tt_context_compute(model->context);
+    if (compute != saving->form.compute) {
+        return tt_fail(TT_EINVAL, "the context now computes in %s, the model in %s",
+                       tt_dtype_name(compute), tt_dtype_name(saving->form.compute));
+    }
+    if (train && compute == TT_BF16 && saving->asked.codec == TT_CODEC_INT8) {
+        return tt_fail(TT_EINVAL, "activations that are computed in bf16 cannot be kept as int8");
     }
     return TT_OK;
 }
@@ -145,8 +194,10 @@ tt_status tt_model_count_step(tt_model *model)
     if (saving->steps_to_release == 0 || --saving->steps_to_release > 0) {
         return TT_OK;
     }
-    return tt_tensor_release(model->context, model->memory + saving->end,
-                             model->plan.gradients - saving->end);
+    TRY(tt_tensor_release(model->context, model->memory + saving->end,
+                          model->plan.gradients - saving->end));
+    return tt_tensor_release(model->context, model->memory + saving->pass_end,
+                             model->plan.training_bytes - saving->pass_end);
 }
 
 double tt_model_activation_error(const tt_model *model)

@@ -2,6 +2,8 @@
 #include "trimtab/kernels.h"
 #include "trimtab/training.h"
 
+#include <string.h>
+
 static const int64_t tile_lattice[] = {16, 32, 64, 128, 256, 512};
 static const int64_t block_lattice[] = {32, 64, 128, 256, 512, 1024, 2048, 4096};
 
@@ -246,6 +248,16 @@ static const tt_param table[] = {
      .owner = "kernels",
      .help = "implementation of every operation, by name, such as reference; auto: the best that "
              "the machine has"},
+    {.key = "kernels.compute",
+     .type = TT_TYPE_ENUM,
+     .unit = "",
+     .default_text = "f32",
+     .choices = "bf16|f32",
+     .may_be_auto = true,
+     .mutability = TT_MUTABLE_AT_STEP,
+     .owner = "kernels",
+     .help = "what products and activations are computed in; parameters, residual stream and sums "
+             "stay f32; auto: bf16, after a trial, where the machine has tiles for it"},
     {.key = "kernels.linear_forward",
      .type = TT_TYPE_STRING,
      .unit = "",
@@ -419,7 +431,17 @@ static bool first_is_at_most_second(const void *user, const tt_value *values)
     return values[0].as.real <= values[1].as.real;
 }
 
+/* What is computed in bf16 is kept in it; eight bits of what has eight would be another codec. */
+static bool activations_are_no_int8_of_bf16(const void *user, const tt_value *values)
+{
+    (void)user;
+    return strcmp(values[0].as.string, "int8") != 0 || strcmp(values[1].as.string, "bf16") != 0;
+}
+
 static const tt_rule rules[] = {
+    {.name = "compression.activations is not int8 where kernels.compute is bf16",
+     .keys = {"compression.activations", "kernels.compute"},
+     .holds = activations_are_no_int8_of_bf16},
     {.name = "compression.block divides kernels.tile_k, or the reverse",
      .keys = {"compression.block", "kernels.tile_k"},
      .holds = one_divides_the_other},

@@ -16,10 +16,10 @@ static uint64_t now(const tt_training *training)
 
 /* The probe of a replay: remembers the first tensor that holds a NaN or an infinity. */
 static tt_status name_first_bad(tt_training *training, const char *name, const void *data,
-                                int64_t count)
+                                tt_dtype dtype, int64_t count)
 {
     tt_tensor_stats stats = {0};
-    tt_stats_args args = {.n = count, .x = data, .out = &stats};
+    tt_stats_args args = {.n = count, .x = data, .out = &stats, .bf16 = dtype == TT_BF16};
     tt_status status = tt_op_run(training->context, TT_OP_STATS, &args);
     if (!status && stats.nonfinite && !training->first_bad[0]) {
         snprintf(training->first_bad, sizeof training->first_bad, "%s", name);
@@ -27,18 +27,20 @@ static tt_status name_first_bad(tt_training *training, const char *name, const v
     return status;
 }
 
-static tt_status probe_naming(void *user, const char *name, void *data, int64_t count)
+static tt_status probe_naming(void *user, const char *name, void *data, tt_dtype dtype,
+                              int64_t count)
 {
     tt_training *training = user;
     tt_status status =
-        training->plant ? training->plant(training->plant_user, name, data, count) : TT_OK;
-    return status ? status : name_first_bad(training, name, data, count);
+        training->plant ? training->plant(training->plant_user, name, data, dtype, count) : TT_OK;
+    return status ? status : name_first_bad(training, name, data, dtype, count);
 }
 
-static tt_status probe_plant(void *user, const char *name, void *data, int64_t count)
+static tt_status probe_plant(void *user, const char *name, void *data, tt_dtype dtype,
+                             int64_t count)
 {
     tt_training *training = user;
-    return training->plant(training->plant_user, name, data, count);
+    return training->plant(training->plant_user, name, data, dtype, count);
 }
 
 static void set_probe(tt_training *training, const tt_step_plan *plan)

@@ -207,6 +207,9 @@ static tt_status build_model(tt_training *training, const tt_config *config)
         status = tt_model_create(training->context, &dims, training->batch, dims.context,
                                  &training->model);
     }
+    if (!status) { /* what the tuner looks at is what the run begins with */
+        status = tt_model_set_compute(training->model, tt_compute_from(config));
+    }
     if (!status) {
         status = tt_slot_memory_create(training->context, training->model, training->plan.slots,
                                        &training->memory);

@@ -298,8 +298,9 @@ typedef struct tt_tensor_stats {
 
 typedef struct tt_stats_args {
     int64_t n;
-    const void *x;
+    const void *x;        /* real */
     tt_tensor_stats *out;
+    bool bf16; /* x is bf16, whatever the context computes in */
 } tt_stats_args;
 
 /* Scalars of one optimizer step, in backend memory on a device (so that a captured step never

@@ -2,6 +2,12 @@
  * pack.c. Four products of tiles (16 cycles each) need four loads (8 cycles each from L1): the tile
  * unit is the bottleneck as long as no more than one of the two operands comes from L2.
  *
+ * With 48 KiB of L1 that asks for k = 256: a panel of B (16 KiB) then outlives the panels of A
+ * (16 KiB each) and the C (4 KiB, read and written) that pass by; at 512 it does not, and both
+ * operands come from L2, at 64 bytes per cycle, which is all that it can give. Smaller k load and
+ * store C too often. With 2 MiB of L2, m and n = 512 keep a block of A (256 KiB) there for 16
+ * panels of B, beside 1 MiB of sums.
+ *
  * An element of C is a chain over blocks of 32 k, started from `start`: so neither blocking nor
  * the number of threads changes its bits, but another grouping of k does. */
 #include <assert.h>
@@ -52,8 +58,10 @@ TT_INLINE void fetch(const tt_panel *a, const float *c, int64_t c_row, int64_t b
 
 /* A stride of 0 loads one row 16 times: how a row of bias or zeros starts all rows. */
 TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, float *c, int64_t c_row,
-                           tt_start start, bool both)
+                           tt_start start, tt_feed *feed, bool both)
 {
+    const int64_t blocks = k / TT_KU, pace = blocks > 0 ? (feed->pace + blocks - 1) / blocks : 0;
+    tt_feed some = *feed; /* in registers */
     const int64_t from_row = start.row * (int64_t)sizeof(float);
     const int64_t to_row = c_row * (int64_t)sizeof(float);
     tt_tile_fence();
@@ -63,12 +71,14 @@ TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, floa
         tt_tile_load(2, start.data + 16 * start.row, from_row);
         tt_tile_load(3, start.data + 16 * start.row + 16, from_row);
     }
-    for (int64_t block = 0; block < k / TT_KU; block++) {
+    for (int64_t block = 0; block < blocks; block++) {
         fetch(a, c, c_row, block);
+        tt_feed_some(&some, pace);
         micro_step(a, b, both);
         a += TT_STEP;
         b += TT_STEP;
     }
+    *feed = some;
     tt_tile_store(0, c, to_row);
     tt_tile_store(1, c + 16, to_row);
     if (both) {
@@ -79,27 +89,27 @@ TT_INLINE void micro_tiles(int64_t k, const tt_panel *a, const tt_panel *b, floa
 
 /* At the edges of C the same code works on a copy. */
 static void micro_edge(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
-                       const tt_panel *b, float *c, int64_t c_row, tt_start start)
+                       const tt_panel *b, float *c, int64_t c_row, tt_start start, tt_feed *feed)
 {
     float block[TT_MR * TT_NR] __attribute__((aligned(64)));
     memset(block, 0, sizeof block);
     for (int64_t i = 0; i < rows; i++)
         memcpy(block + i * TT_NR, start.data + i * start.row, (size_t)columns * sizeof *block);
     if (rows > TT_TILE_ROWS)
-        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, true);
+        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, feed, true);
     else
-        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, false);
+        micro_tiles(k, a, b, block, TT_NR, (tt_start){block, TT_NR}, feed, false);
     for (int64_t i = 0; i < rows; i++)
         memcpy(c + i * c_row, block + i * TT_NR, (size_t)columns * sizeof *c);
 }
 
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
-                          const tt_panel *b, float *c, int64_t c_row, tt_start start)
+                          const tt_panel *b, float *c, int64_t c_row, tt_start start, tt_feed *feed)
 {
     if (rows == TT_MR && columns == TT_NR)
-        micro_tiles(k, a, b, c, c_row, start, true);
+        micro_tiles(k, a, b, c, c_row, start, feed, true);
     else
-        micro_edge(rows, columns, k, a, b, c, c_row, start);
+        micro_edge(rows, columns, k, a, b, c, c_row, start, feed);
 }
 
 void TT_BLOCKED(tt_begin)(void)

@@ -6,10 +6,10 @@
 #include <assert.h>
 
 #include "blocked/gemm.h"
-#include "tiles.h"
 
 /* Side of a block. */
-enum { SIDE = 32 };
+enum { SIDE = TT_KU };
+static_assert(TT_MR == SIDE && TT_NR == SIDE && SIDE == 2 * TT_LANES, "blocks are square");
 
 typedef uint16_t tt_v16b __attribute__((vector_size(32)));
 typedef uint16_t tt_v32b __attribute__((vector_size(64)));
@@ -131,6 +131,8 @@ TT_INLINE void block_of_columns(tt_panel *to, const void *data, int64_t stride, 
 {
     for (int64_t i = 0; i < SIDE; i += 8, to += 8 * SIDE) {
         tt_v32b v[8], t[8];
+        /* Else gcc keeps the addresses of all 32 columns from one turn to the next, in vectors. */
+        __asm__("" : "+r"(stride));
 #pragma GCC unroll 8
         for (int64_t p = 0; p < 8; p++)
             v[p] = load_lines(data, p * stride + i, 8 * stride, bf16);
@@ -156,6 +158,7 @@ TT_INLINE void block_of_b_columns(tt_panel *to, const void *data, int64_t stride
     for (int64_t j = 0; j < SIDE; j += 16) {
         for (int64_t p = 0; p < SIDE; p += 8, to += 4 * SIDE) {
             tt_v32b v[4], t[4];
+            __asm__("" : "+r"(stride)); /* as above */
 #pragma GCC unroll 4
             for (int64_t i = 0; i < 4; i++)
                 v[i] = load_lines(data, (j + i) * stride + p, 4 * stride, bf16);
@@ -201,15 +204,25 @@ TT_INLINE void pack_edge(tt_panel *to, const void *data, int64_t stride, int64_t
     pack_block(to, copy, SIDE, bf16);
 }
 
+/* The lines of a block to come: nothing but software foresees them where they are far apart. */
+TT_INLINE void fetch_block(const char *data, int64_t stride)
+{
+#pragma GCC unroll 4
+    for (int64_t line = 0; line < SIDE; line++)
+        __builtin_prefetch(data + line * stride);
+}
+
 /* Panels of `width` rows or columns; o(i, p) is element p of row or column i. */
 TT_INLINE void pack(tt_panel *to, int64_t width, int64_t k, tt_operand o,
                     tt_block_packer pack_block, bool k_contiguous, bool bf16)
 {
-    const int64_t stride = k_contiguous ? o.row : o.column;
+    const int64_t stride = k_contiguous ? o.row : o.column, element = bf16 ? 2 : 4;
+    const int64_t ahead = k_contiguous ? 4 * SIDE : 2 * SIDE * stride;
     for (int64_t i = 0; i < width; i += SIDE) {
         for (int64_t p = 0; p < k; p += SIDE, to += SIDE * SIDE) {
-            const void *data = tt_operand_at(o, i, p).data;
+            const char *data = tt_operand_at(o, i, p).data;
             int64_t here = tt_min64(SIDE, width - i), deep = tt_min64(SIDE, k - p);
+            fetch_block(data + ahead * element, stride * element);
             if (here == SIDE && deep == SIDE)
                 pack_block(to, data, stride, bf16);
             else if (k_contiguous)

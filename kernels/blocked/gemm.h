@@ -5,6 +5,7 @@
 #ifndef TT_BLOCKED_GEMM_H
 #define TT_BLOCKED_GEMM_H
 
+#include "feed.h"
 #include "simd.h"
 
 /* What panels hold. At level 5 the products are those of AMX: panels of bf16, whose k is padded
@@ -32,17 +33,48 @@ TT_INLINE tt_operand tt_operand_at(tt_operand a, int64_t i, int64_t p)
     return a;
 }
 
-/* In-register transposition of TT_LANES x TT_LANES: log2(TT_LANES) perfect shuffles. */
+/* In-register transposition of TT_LANES x TT_LANES. */
+#if TT_LANES == 8
+/* Pairs of lanes, then quarters, within halves of a vector; halves last: those cost most. */
+#define TT_PAIRS_LOW(a, b)   __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define TT_PAIRS_HIGH(a, b)  __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define TT_FOURS_LOW(a, b)   __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define TT_FOURS_HIGH(a, b)  __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define TT_HALVES_LOW(a, b)  __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define TT_HALVES_HIGH(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+
+TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
+{
+    tt_vf t[TT_LANES];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = TT_PAIRS_LOW(v[i], v[i + 1]);
+        t[i + 1] = TT_PAIRS_HIGH(v[i], v[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        v[i] = TT_FOURS_LOW(t[i], t[i + 2]);
+        v[i + 1] = TT_FOURS_HIGH(t[i], t[i + 2]);
+        v[i + 2] = TT_FOURS_LOW(t[i + 1], t[i + 3]);
+        v[i + 3] = TT_FOURS_HIGH(t[i + 1], t[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[i] = TT_HALVES_LOW(v[i], v[i + 4]);
+        t[i + 4] = TT_HALVES_HIGH(v[i], v[i + 4]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        v[i] = t[i];
+}
+#else
+/* log2(TT_LANES) perfect shuffles. */
 #if TT_LANES == 16
 #define TT_ZIP_LOW(a, b)                                                                           \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define TT_ZIP_HIGH(a, b)                                                                          \
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define TT_LOG2_LANES 4
-#elif TT_LANES == 8
-#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#define TT_LOG2_LANES     3
 #else
 #define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
@@ -64,6 +96,7 @@ TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
             v[i] = t[i];
     }
 }
+#endif
 
 /* Elements that tt_pack_a and tt_pack_b write for a block. */
 #define TT_PADDED(n, unit)      (((n) + (unit)-1) / (unit) * (unit))
@@ -98,9 +131,14 @@ TT_INLINE void TT_BLOCKED(tt_end)(void) {}
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
  * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
  * and c only what counts is touched; start may be c. */
+#if TT_ISA_LEVEL == 5
+/* Meanwhile `feed` goes on at its pace. */
+void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
+                          const tt_panel *b, float *c, int64_t c_row, tt_start start,
+                          tt_feed *feed);
+#else
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start);
-#if TT_ISA_LEVEL < 5
 /* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
 #define TT_A_ROW 96
 void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,

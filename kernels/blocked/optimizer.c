@@ -6,11 +6,15 @@
  * 40). Smaller tensors, which may stay in the cache, and updates in place use plain stores. On a
  * machine with 32 MiB of last-level cache, one thread, streaming took 1.2x the time of plain stores
  * at 64 KiB per output, broke even near 2 MiB and took 0.95x at 4 MiB and more. */
+#include <assert.h>
 #include <omp.h>
 
 #include "simd.h"
+#include "vbf16.h"
 
-enum { GRAIN_BLOCKS = 4 }; /* blocks that pay for a thread */
+/* Blocks that pay for a thread; elements of a cache line; how far ahead adamw asks for them. */
+enum { GRAIN_BLOCKS = 4, LINE = 16, AHEAD = 128 };
+static_assert(TT_SUM_BLOCK % LINE == 0, "blocks are whole lines");
 
 /* Runs body(block) for all blocks, in rounds of TT_SUM_ROUND, and adds the partial sums up. */
 typedef tt_partial (*block_fn)(const void *body, int64_t begin, int64_t end);
@@ -43,26 +47,52 @@ TT_INLINE uint64_t count_lanes(tt_vi mask)
     return (uint64_t)sum;
 }
 
+typedef struct stats_sums {
+    tt_vd squares_low, squares_high;
+    tt_vi nonfinite;
+} stats_sums;
+
+TT_INLINE void stats_count(stats_sums *sums, tt_vf v)
+{
+    tt_vd low = tt_vwiden_low(v), high = tt_vwiden_high(v);
+    sums->nonfinite += tt_vnonfinite(v);
+    sums->squares_low += low * low;
+    sums->squares_high += high * high;
+}
+
+static tt_partial stats_total(const stats_sums *sums)
+{
+    return (tt_partial){tt_vsum_double(sums->squares_low + sums->squares_high),
+                        count_lanes(sums->nonfinite)};
+}
+
 static tt_partial stats_block(const void *body, int64_t begin, int64_t end)
 {
     const float *x = body;
-    tt_vd squares_low = {0}, squares_high = {0};
-    tt_vi nonfinite = {0};
+    stats_sums sums = {0};
     for (int64_t i = begin; i < end; i += TT_LANES) {
         int64_t here = tt_min64(TT_LANES, end - i);
-        tt_vf v = here == TT_LANES ? tt_vload(x + i) : tt_vload_part(x + i, here, 0);
-        tt_vd low = tt_vwiden_low(v), high = tt_vwiden_high(v);
-        nonfinite += tt_vnonfinite(v);
-        squares_low += low * low;
-        squares_high += high * high;
+        stats_count(&sums, here == TT_LANES ? tt_vload(x + i) : tt_vload_part(x + i, here, 0));
     }
-    return (tt_partial){tt_vsum_double(squares_low + squares_high), count_lanes(nonfinite)};
+    return stats_total(&sums);
+}
+
+static tt_partial stats_block_bf16(const void *body, int64_t begin, int64_t end)
+{
+    const uint16_t *x = body;
+    stats_sums sums = {0};
+    for (int64_t i = begin; i < end; i += TT_LANES) {
+        int64_t here = tt_min64(TT_LANES, end - i);
+        stats_count(&sums, here == TT_LANES ? tt_vload_bf16(x + i)
+                                            : tt_vload_bf16_part(x + i, here, 0));
+    }
+    return stats_total(&sums);
 }
 
 tt_status TT_BLOCKED(tt_stats_f32)(const tt_exec *exec, const void *args)
 {
     const tt_stats_args *g = args;
-    tt_partial total = sum_blocks(exec, g->n, stats_block, g->x);
+    tt_partial total = sum_blocks(exec, g->n, g->bf16 ? stats_block_bf16 : stats_block, g->x);
     *g->out = (tt_tensor_stats){total.squares, total.count};
     return TT_OK;
 }
@@ -117,25 +147,47 @@ TT_INLINE void adamw_tail(const adamw_body *body, int64_t i, int64_t here, adamw
     adamw_count(sums, old, next);
 }
 
+TT_INLINE void adamw_put(float *p, tt_vf v, bool stream)
+{
+    if (stream)
+        tt_vstream(p, v);
+    else
+        tt_vstore(p, v);
+}
+
+/* LINE elements: streamed stores fill a whole line before they turn to the next tensor's, so that
+ * no line leaves the write-combining buffers in parts. */
+TT_INLINE void adamw_line(const adamw_body *body, int64_t i, bool stream, adamw_sums *sums)
+{
+    adamw_lanes next[LINE / TT_LANES];
+    const float *const read[] = {body->p, body->m, body->v, body->g};
+    for (int k = 0; k < 4; k++)
+        __builtin_prefetch(read[k] + i + AHEAD);
+#pragma GCC unroll 4
+    for (int n = 0; n < LINE / TT_LANES; n++) {
+        int64_t at = i + n * TT_LANES;
+        adamw_lanes old = {tt_vload(body->p + at), tt_vload(body->m + at), tt_vload(body->v + at)};
+        next[n] = adamw_step(body, old, tt_vload(body->g + at));
+        adamw_count(sums, old, next[n]);
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < LINE / TT_LANES; n++)
+        adamw_put(body->p_next + i + n * TT_LANES, next[n].p, stream);
+#pragma GCC unroll 4
+    for (int n = 0; n < LINE / TT_LANES; n++)
+        adamw_put(body->m_next + i + n * TT_LANES, next[n].m, stream);
+#pragma GCC unroll 4
+    for (int n = 0; n < LINE / TT_LANES; n++)
+        adamw_put(body->v_next + i + n * TT_LANES, next[n].v, stream);
+}
+
 TT_INLINE tt_partial adamw_range(const adamw_body *body, int64_t i, int64_t end, bool stream)
 {
     adamw_sums sums = {{0}, {0}, {0}};
-    for (; i + TT_LANES <= end; i += TT_LANES) {
-        adamw_lanes old = {tt_vload(body->p + i), tt_vload(body->m + i), tt_vload(body->v + i)};
-        adamw_lanes next = adamw_step(body, old, tt_vload(body->g + i));
-        if (stream) {
-            tt_vstream(body->p_next + i, next.p);
-            tt_vstream(body->m_next + i, next.m);
-            tt_vstream(body->v_next + i, next.v);
-        } else {
-            tt_vstore(body->p_next + i, next.p);
-            tt_vstore(body->m_next + i, next.m);
-            tt_vstore(body->v_next + i, next.v);
-        }
-        adamw_count(&sums, old, next);
-    }
-    if (i < end)
-        adamw_tail(body, i, end - i, &sums);
+    for (; i + LINE <= end; i += LINE)
+        adamw_line(body, i, stream, &sums);
+    for (; i < end; i += TT_LANES)
+        adamw_tail(body, i, tt_min64(TT_LANES, end - i), &sums);
     if (stream)
         tt_vstream_fence();
     return (tt_partial){tt_vsum_double(sums.update_low + sums.update_high),
@@ -153,7 +205,7 @@ static bool streams(const tt_exec *exec, const tt_adamw_args *g)
 {
     uintptr_t low_bits = (uintptr_t)g->p_next | (uintptr_t)g->m_next | (uintptr_t)g->v_next;
     bool in_place = g->p_next == g->p || g->m_next == g->m || g->v_next == g->v;
-    return !in_place && low_bits % (TT_LANES * 4) == 0 &&
+    return !in_place && low_bits % (LINE * sizeof(float)) == 0 &&
            (size_t)g->n * 3 * sizeof(float) >= exec->stream_bytes;
 }
 

@@ -49,49 +49,74 @@ TT_INLINE void transpose_lines(tt_source source, float *to, int64_t panel, int64
             to[p * panel + i] = i < count ? load_one(source, from, i * stride + p) : 0;
 }
 
-/* Rows of a panel, contiguous in memory: copied. */
-TT_INLINE void copy_lines(tt_source source, float *to, int64_t panel, int64_t count, int64_t k,
-                          const void *from, int64_t stride)
+/* `panels` whole panels whose rows are contiguous in memory: copied, side by side, so that whole
+ * cache lines are read. Vectors may reach over the end of a panel's row, but for the last row: what
+ * they read there is the next one's, what they write there it overwrites. */
+TT_INLINE void copy_panels(tt_source source, float *to, int64_t panel, int64_t panels, int64_t k,
+                           const void *from, int64_t stride)
 {
-    if (count == panel && source == SOURCE_F32) {
-        for (int64_t p = 0; p < k; p++)
-            memcpy(to + p * panel, (const float *)from + p * stride, (size_t)panel * sizeof *to);
-        return;
-    }
-    for (int64_t p = 0; p < k; p++) {
-        int64_t i = 0;
-        for (; i + TT_LANES <= count; i += TT_LANES)
-            tt_vstore(to + p * panel + i, load(source, from, p * stride + i));
-        for (; i < panel; i++)
+    int64_t whole = panel % TT_LANES == 0 ? k : k - 1, p = 0;
+    for (; p < whole; p++)
+        for (int64_t g = 0; g < panels; g++)
+            for (int64_t i = 0; i < panel; i += TT_LANES)
+                tt_vstore(to + (g * k + p) * panel + i,
+                          load(source, from, p * stride + g * panel + i));
+    for (; p < k; p++)
+        for (int64_t g = 0; g < panels; g++)
+            for (int64_t i = 0; i < panel; i++)
+                to[(g * k + p) * panel + i] = load_one(source, from, p * stride + g * panel + i);
+}
+
+/* A panel of which only `count` lines are there. */
+TT_INLINE void copy_part(tt_source source, float *to, int64_t panel, int64_t count, int64_t k,
+                         const void *from, int64_t stride)
+{
+    for (int64_t p = 0; p < k; p++)
+        for (int64_t i = 0; i < panel; i++)
             to[p * panel + i] = i < count ? load_one(source, from, p * stride + i) : 0;
+}
+
+/* `count` lines of a matrix whose rows are contiguous, as panels. */
+TT_INLINE void copy_lines(tt_source source, float *to, int64_t panel, int64_t count, int64_t k,
+                          tt_operand lines, int64_t stride)
+{
+    const int64_t side_by_side = 64 / panel;
+    for (int64_t i = 0, panels; i < count; i += panels * panel) {
+        const char *from = (const char *)lines.data + i * (lines.bf16 ? 2 : 4);
+        panels = tt_min64(side_by_side, (count - i) / panel);
+        if (panels == side_by_side) {
+            copy_panels(source, to + i * k, panel, side_by_side, k, from, stride);
+        } else if (panels > 0) {
+            panels = 1;
+            copy_panels(source, to + i * k, panel, 1, k, from, stride);
+        } else {
+            panels = 1;
+            copy_part(source, to + i * k, panel, count - i, k, from, stride);
+        }
     }
 }
 
 TT_INLINE void pack_a(tt_source source, float *to, int64_t rows, int64_t k, tt_operand a)
 {
-    for (int64_t i = 0; i < rows; i += TT_MR) {
-        int64_t here = tt_min64(TT_MR, rows - i);
-        const void *from = tt_operand_at(a, i, 0).data;
-        if (a.column == 1)
-            transpose_lines(source, to + i * k, TT_MR, here, TT_MR, k, from, a.row);
-        else
-            copy_lines(source, to + i * k, TT_MR, here, k, from, a.column);
+    if (a.column != 1) {
+        copy_lines(source, to, TT_MR, rows, k, a, a.column);
+        return;
     }
+    for (int64_t i = 0; i < rows; i += TT_MR)
+        transpose_lines(source, to + i * k, TT_MR, rows - i, TT_MR, k, tt_operand_at(a, i, 0).data,
+                        a.row);
 }
 
 TT_INLINE void pack_b(tt_source source, float *to, int64_t k, int64_t columns, tt_operand b)
 {
-    for (int64_t j = 0; j < columns; j += TT_NR) {
-        int64_t here = tt_min64(TT_NR, columns - j);
-        const void *from = tt_operand_at(b, 0, j).data;
-        if (b.column == 1) {
-            copy_lines(source, to + j * k, TT_NR, here, k, from, b.row);
-            continue;
-        }
-        for (int64_t i = 0; i < TT_NR; i += TT_LANES)
-            transpose_lines(source, to + j * k + i, TT_NR, here - i, TT_LANES, k,
-                            tt_operand_at(b, 0, j + i).data, b.column);
+    if (b.column == 1) {
+        copy_lines(source, to, TT_NR, columns, k, b, b.row);
+        return;
     }
+    for (int64_t j = 0; j < columns; j += TT_NR)
+        for (int64_t i = 0; i < TT_NR; i += TT_LANES)
+            transpose_lines(source, to + j * k + i, TT_NR, columns - j - i, TT_LANES, k,
+                            tt_operand_at(b, 0, j + i).data, b.column);
 }
 
 void TT_BLOCKED(tt_pack_a)(tt_panel *to, int64_t rows, int64_t k, tt_operand a)

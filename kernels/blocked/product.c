@@ -12,7 +12,8 @@
 /* Multiply-adds that pay for a thread. */
 #define TT_GRAIN_LINEAR 200000
 
-/* A thread's scratch: packed panels of B, sums that are not floats in C yet, packed A. */
+/* A thread's scratch: packed panels of B, sums that are not floats in C yet, packed A, each of at
+ * most: */
 enum {
     B_BYTES = 1 << 20,
     SUMS_BYTES = 1 << 20,
@@ -40,6 +41,7 @@ typedef struct tt_worker {
     tt_panel *packed_a, *packed_b;
     float *sums;              /* strips of TT_NR columns by chunk_rows; NULL: C holds them */
     tt_span rows, columns, k; /* of the current chunk */
+    tt_feed feed;             /* the next panels of B */
 } tt_worker;
 
 static int64_t padded_k(int64_t k)
@@ -72,26 +74,59 @@ static void widen_panel(float *to, const uint16_t *from, int64_t k)
 }
 #endif
 
-/* The panel of B of columns from j on and of k from p on. `to` is its place among the packed ones;
- * `fresh`: it is not there yet. */
-static const tt_panel *panel_b(const tt_worker *w, int64_t p, int64_t k, int64_t j, bool fresh,
-                               tt_panel *to)
+/* Panels of B that are packed at a time: of a row-major one several, for whole cache lines. */
+static int64_t panels_at_once(const tt_product *product)
+{
+    return product->ahead.panels == NULL && product->b.column == 1 ? tt_max64(1, 64 / TT_NR) : 1;
+}
+
+/* Panels of B packed ahead: those of columns from j on and of k from p on. */
+static const char *panel_ahead(const tt_product *product, int64_t p, int64_t j)
+{
+    int64_t at = j * padded_k(product->k) + p * TT_NR;
+    return (const char *)product->ahead.panels +
+           at * (product->ahead.bf16 ? 2 : (int64_t)sizeof(tt_panel));
+}
+
+/* Makes the panels of columns [j, end) and of k from p on the next to be fetched, in the time of
+ * `micros` microkernels. */
+static void plan_feed(tt_worker *w, int64_t p, int64_t k, int64_t j, int64_t end, int64_t micros)
 {
     const tt_product *product = w->product;
-    int64_t at = j * padded_k(product->k) + p * TT_NR;
-    if (product->ahead.panels != NULL && !product->ahead.bf16)
-        return (const tt_panel *)product->ahead.panels + at;
-    if (!fresh)
-        return to;
-#if TT_ISA_LEVEL < 5
+    int64_t columns = tt_min64(end, product->columns) - j;
+    w->feed = (tt_feed){0};
+    if (columns <= 0)
+        return;
     if (product->ahead.panels != NULL) {
-        widen_panel(to, (const uint16_t *)product->ahead.panels + at, k);
-        return to;
+        const char *panel = panel_ahead(product, p, j);
+        w->feed =
+            (tt_feed){.at = panel, .length = panel_ahead(product, p + k, j) - panel, .lines = 1};
+    } else {
+        tt_operand b = tt_operand_at(product->b, p, j);
+        int64_t unit = b.bf16 ? 2 : 4;
+        bool by_row = b.column == 1;
+        w->feed = (tt_feed){.at = b.data,
+                            .stride = (by_row ? b.row : b.column) * unit,
+                            .length = (by_row ? columns : k) * unit,
+                            .lines = by_row ? k : columns};
+    }
+    w->feed.pace = w->feed.lines * ((w->feed.length + TT_LINE - 1) / TT_LINE) / micros + 1;
+}
+
+/* Brings the panels of B of columns [j, end) and of k from p on into their place `to`. */
+static void fetch_panels(const tt_worker *w, int64_t p, int64_t k, int64_t j, int64_t end,
+                         tt_panel *to)
+{
+    const tt_product *product = w->product;
+#if TT_ISA_LEVEL < 5
+    if (product->ahead.bf16 && product->ahead.panels != NULL) {
+        widen_panel(to, (const uint16_t *)(const void *)panel_ahead(product, p, j), k);
+        return;
     }
 #endif
-    TT_BLOCKED(tt_pack_b)
-    (to, k, tt_min64(TT_NR, product->columns - j), tt_operand_at(product->b, p, j));
-    return to;
+    if (product->ahead.panels == NULL)
+        TT_BLOCKED(tt_pack_b)
+    (to, k, tt_min64(end, product->columns) - j, tt_operand_at(product->b, p, j));
 }
 
 /* Sums start from bf16 in C. */
@@ -104,9 +139,25 @@ static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_
             sums[r * sums_row + s] = s < columns ? tt_bf16_to_f32(c[r * product->columns + s]) : 0;
 }
 
+/* One microkernel, while what comes next is fetched: part of B, and the rows of C below (`more`).
+ * That of AMX is too fast for all at once, and does it by itself. */
+static void run_micro(tt_worker *w, int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
+                      const tt_panel *b, float *c, int64_t c_row, tt_start start, bool more)
+{
+#if TT_ISA_LEVEL == 5
+    (void)more;
+    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start, &w->feed);
+#else
+    for (int64_t next = TT_MR; more && next < 2 * TT_MR; next++)
+        __builtin_prefetch(c + next * c_row, 1, 3);
+    tt_feed_some(&w->feed, w->feed.pace);
+    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start);
+#endif
+}
+
 /* One strip of a block of C: rows x at most TT_NR columns, k from p on. The panel of B stays in L1
  * while the panels of A pass by. */
-static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t p, int64_t k,
+static void run_strip(tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t p, int64_t k,
                       const tt_panel *a, const tt_panel *b)
 {
     const tt_product *product = w->product;
@@ -132,8 +183,8 @@ static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, in
     }
     for (int64_t r = 0; r < rows; r += TT_MR) {
         tt_start here = {start.data + r * start.row, start.row};
-        TT_BLOCKED(tt_micro)
-        (tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row, c_row, here);
+        run_micro(w, tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row,
+                  c_row, here, r + TT_MR < rows);
     }
     bool more =
         product->bf16 || product->stream || product->gelu != NULL || product->gelu_x != NULL;
@@ -141,30 +192,37 @@ static void run_strip(const tt_worker *w, int64_t i, int64_t rows, int64_t j, in
         TT_BLOCKED(tt_product_finish)(product, i, rows, j, columns, c, c_row);
 }
 
-/* The blocks of C with columns from j on, k from p on. */
-static void run_blocks(const tt_worker *w, int64_t j, int64_t columns, int64_t p, int64_t k)
+/* The blocks of C with columns [j, end), k from p on. The first rows bring B along. */
+static void run_blocks(tt_worker *w, int64_t j, int64_t end, int64_t p, int64_t k)
 {
-    int64_t depth = padded_k(k);
+    const tt_product *product = w->product;
+    bool in_place = product->ahead.panels != NULL && !product->ahead.bf16;
+    int64_t depth = padded_k(k), group = panels_at_once(product) * TT_NR;
     for (int64_t i = w->rows.begin; i < w->rows.end; i += w->block.m) {
         int64_t rows = tt_min64(w->block.m, w->rows.end - i);
         const tt_panel *a = block_a(w, i, p, k);
-        for (int64_t s = 0; s < columns; s += TT_NR) {
-            const tt_panel *b =
-                panel_b(w, p, k, j + s, i == w->rows.begin, w->packed_b + s * depth);
-            run_strip(w, i, rows, j + s, p, k, a, b);
+        for (int64_t s = j; s < end; s += TT_NR) {
+            tt_panel *b = w->packed_b + (s - j) * depth;
+            if (i == w->rows.begin && (s - j) % group == 0) {
+                fetch_panels(w, p, k, s, tt_min64(s + group, end), b);
+                plan_feed(w, p, k, s + group, tt_min64(s + 2 * group, end),
+                          tt_round_up(rows, TT_MR) / TT_MR * (group / TT_NR));
+            }
+            run_strip(w, i, rows, s, p, k, a,
+                      in_place ? (const tt_panel *)(const void *)panel_ahead(product, p, s) : b);
         }
     }
 }
 
-static void run_chunk(const tt_worker *w)
+static void run_chunk(tt_worker *w)
 {
     for (int64_t j = w->columns.begin; j < w->columns.end; j += w->block.n) {
-        int64_t columns = tt_min64(w->block.n, w->columns.end - j);
+        int64_t end = tt_min64(j + w->block.n, w->columns.end);
         /* k == 0 still writes the start values. */
         int64_t p = w->k.begin;
         do {
             int64_t k = tt_min64(w->block.k, w->k.end - p);
-            run_blocks(w, j, columns, p, k);
+            run_blocks(w, j, end, p, k);
             p += w->block.k;
         } while (p < w->k.end);
     }
@@ -232,10 +290,14 @@ static void run_range(const tt_product *product, tt_tile tile, char *scratch, tt
         .block = {(int)tt_round_up(tile.m, TT_MR), (int)tt_round_up(tile.n, TT_NR),
                   (int)tt_round_up(tile.k, TT_KU)},
         .packed_b = (tt_panel *)(void *)scratch,
-        .sums = product->bf16 || product->stream ? (float *)(void *)(scratch + B_BYTES) : NULL,
-        .packed_a = (tt_panel *)(void *)(scratch + B_BYTES + SUMS_BYTES),
     };
+    /* Close together: a small product touches little memory. */
+    scratch += tt_round_up(TT_PACKED_B(w.block.k, w.block.n) * (int64_t)sizeof(tt_panel), TT_LINE);
+    w.sums = product->bf16 || product->stream ? (float *)(void *)scratch : NULL;
     plan_chunks(&w, rows.end - rows.begin, columns.end - columns.begin);
+    if (w.sums != NULL)
+        scratch += tt_round_up(w.chunk_rows * w.chunk_columns * (int64_t)sizeof(float), TT_LINE);
+    w.packed_a = (tt_panel *)(void *)scratch;
     run_worker(&w, rows, columns);
 }
 
@@ -261,12 +323,13 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-/* Floats that nobody reads soon and that start from nothing need not pass the caches. */
+/* Large results of floats that start from nothing go past the caches: with AMX storing them takes
+ * as long as computing them, and a store that fetches what it overwrites moves twice the bytes. */
 static bool streams(const tt_exec *exec, const tt_product *product)
 {
     double bytes = (double)product->rows * (double)product->columns * sizeof(float);
-    return !product->bf16 && !product->from_c && product->gelu == NULL && product->gelu_x == NULL &&
-           bytes >= (double)exec->stream_bytes;
+    return TT_ISA_LEVEL == 5 && !product->bf16 && !product->from_c && product->gelu == NULL &&
+           product->gelu_x == NULL && bytes >= (double)exec->stream_bytes;
 }
 
 void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
@@ -277,6 +340,12 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
+#if TT_ISA_LEVEL < 5
+    if (TT_BLOCKED(tt_gemv_suits)(product)) {
+        TT_BLOCKED(tt_gemv_run)(exec, product, threads);
+        return;
+    }
+#endif
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int team = omp_get_num_threads(), self = omp_get_thread_num();

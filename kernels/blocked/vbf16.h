@@ -9,9 +9,35 @@ typedef uint16_t tt_vs __attribute__((vector_size(TT_LANES * 2)));
 /* Where it lies in a tensor. */
 typedef uint16_t tt_vs_unaligned __attribute__((vector_size(TT_LANES * 2), aligned(2), may_alias));
 
+/* What gcc 12 makes of __builtin_convertvector takes several times as long. */
+TT_INLINE tt_vf tt_vwiden_bf16(tt_vs v)
+{
+#if TT_VECTOR_BITS == 512
+    return (tt_vf)_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)v), 16));
+#elif TT_VECTOR_BITS == 256
+    return (tt_vf)_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)v), 16));
+#else
+    return (tt_vf)(__builtin_convertvector(v, tt_vu) << 16);
+#endif
+}
+
+/* The upper halves. */
+TT_INLINE tt_vs tt_vupper(tt_vf x)
+{
+#if TT_VECTOR_BITS == 512
+    return (tt_vs)_mm512_cvtepi32_epi16(_mm512_srli_epi32((__m512i)x, 16));
+#elif TT_VECTOR_BITS == 256
+    __m256i upper = _mm256_srli_epi32((__m256i)x, 16);
+    return (tt_vs)_mm_packus_epi32(_mm256_castsi256_si128(upper),
+                                   _mm256_extracti128_si256(upper, 1));
+#else
+    return __builtin_convertvector((tt_vu)x >> 16, tt_vs);
+#endif
+}
+
 TT_INLINE tt_vf tt_vload_bf16(const uint16_t *p)
 {
-    return (tt_vf)(__builtin_convertvector(*(const tt_vs_unaligned *)p, tt_vu) << 16);
+    return tt_vwiden_bf16(*(const tt_vs_unaligned *)p);
 }
 
 #if TT_ISA_LEVEL == 5
@@ -26,13 +52,13 @@ TT_INLINE tt_vs tt_vnarrow_bf16(tt_vf x)
     tt_vi nan = x != x, tiny = (tt_vi)((bits & 0x7f800000u) == 0);
     tt_vf kept = tt_vselect(nan, (tt_vf)(bits | 0x400000u), (tt_vf)near);
     kept = tt_vselect(tiny, (tt_vf)(bits & 0x80000000u), kept);
-    return __builtin_convertvector((tt_vu)kept >> 16, tt_vs);
+    return tt_vupper(kept);
 #endif
 }
 
 TT_INLINE tt_vf tt_vround_bf16(tt_vf x)
 {
-    return (tt_vf)(__builtin_convertvector(tt_vnarrow_bf16(x), tt_vu) << 16);
+    return tt_vwiden_bf16(tt_vnarrow_bf16(x));
 }
 
 TT_INLINE void tt_vstore_bf16(uint16_t *p, tt_vf x)
@@ -52,7 +78,7 @@ TT_INLINE tt_vf tt_vround_bf16(tt_vf x)
 /* x is a bf16 already. */
 TT_INLINE void tt_vput_bf16(uint16_t *p, tt_vf x)
 {
-    *(tt_vs_unaligned *)p = __builtin_convertvector((tt_vu)x >> 16, tt_vs);
+    *(tt_vs_unaligned *)p = tt_vupper(x);
 }
 
 TT_INLINE void tt_vstore_bf16(uint16_t *p, tt_vf x)

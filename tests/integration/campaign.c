@@ -274,12 +274,13 @@ typedef struct garden {
     void (*update)(void *user, tt_training *training, const tt_step_plan *plan);
 } garden;
 
-static tt_status all_in_pass(void *user, const char *name, void *data, int64_t count)
+static tt_status all_in_pass(void *user, const char *name, void *data, tt_dtype dtype,
+                             int64_t count)
 {
     const garden *g = user;
     tt_status status = TT_OK;
     for (int i = 0; !status && i < g->planted->plant_count; i++) {
-        status = g->pass(&g->planted->plants[i], name, data, count);
+        status = g->pass(&g->planted->plants[i], name, data, dtype, count);
     }
     return status;
 }
@@ -481,6 +482,10 @@ static void note_breakers(const tt_training *training, findings *found)
 {
     for (size_t i = 0; i < tt_orchestrator_optimization_count(training->orchestrator); i++) {
         tt_optimization_info info = tt_orchestrator_optimization(training->orchestrator, i);
+        if (strcmp(info.name, "compute") == 0) { /* off throughout: activations are in int8 */
+            assert_true(!info.on && info.breaker == TT_BREAKER_CLOSED);
+            continue;
+        }
         assert_true(info.on || info.breaker != TT_BREAKER_CLOSED);
         found->opened[number_of(info.name)] = info.breaker != TT_BREAKER_CLOSED;
     }

@@ -79,9 +79,10 @@ typedef struct poison {
     int64_t position; /* of the sequence; -1: `fault` as it is */
 } poison;
 
-static tt_status in_pass(void *user, const char *name, void *data, int64_t count)
+static tt_status in_pass(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     poison *p = user;
+    assert_int_equal(dtype, TT_F32);
     const tt_training *training = p->plant.training;
     const tt_step_plan *plan = training->current;
     bool here = plan->position <= p->position && p->position < plan->position + training->batch;

@@ -39,20 +39,25 @@ static void collect(const char *name)
     snprintf(names[name_count++], TT_TENSOR_NAME, "%s", name);
 }
 
-static tt_status collect_probe(void *user, const char *name, void *data, int64_t count)
+static tt_status collect_probe(void *user, const char *name, void *data, tt_dtype dtype,
+                               int64_t count)
 {
     (void)user;
     (void)data;
+    (void)dtype;
     assert_true(count > 0);
     collect(name);
     return TT_OK;
 }
 
-static void write_nan(tt_context *context, void *data, int64_t count)
+static void write_nan(tt_context *context, void *data, tt_dtype dtype, int64_t count)
 {
     const float nan_value = NAN;
-    float *element = (float *)data + count / 2;
-    assert_int_equal(tt_tensor_write(context, element, &nan_value, sizeof nan_value), TT_OK);
+    const uint16_t nan_bf16 = 0x7fc0;
+    const size_t bytes = tt_dtype_size(dtype);
+    const void *value = dtype == TT_BF16 ? (const void *)&nan_bf16 : &nan_value;
+    assert_int_equal(
+        tt_tensor_write(context, (char *)data + (size_t)(count / 2) * bytes, value, bytes), TT_OK);
 }
 
 static bool wanted(const plant *p, const char *name)
@@ -60,11 +65,12 @@ static bool wanted(const plant *p, const char *name)
     return p->active && strcmp(name, p->name) == 0 && (p->lasting || p->planted == 0);
 }
 
-static tt_status plant_in_pass(void *user, const char *name, void *data, int64_t count)
+static tt_status plant_in_pass(void *user, const char *name, void *data, tt_dtype dtype,
+                               int64_t count)
 {
     plant *p = user;
     if (wanted(p, name)) {
-        write_nan(p->run.training->context, data, count);
+        write_nan(p->run.training->context, data, dtype, count);
         p->planted++;
     }
     return TT_OK;
@@ -216,6 +222,19 @@ static void encoded_activations_are_named(void **state)
     yardstick = "clean";
 }
 
+/* Some activations are bf16 then, and more of them have working copies. */
+static void mixed_precision_is_named(void **state)
+{
+    (void)state;
+    static const char *const with[] = {"train.accumulate=2", "kernels.compute=bf16", NULL};
+    assert_int_equal(fixture_train(&shared, "clean-mixed", NULL, with), TT_OK);
+    yardstick = "clean-mixed";
+    for (size_t i = 0; i < name_count; i += 3) {
+        check_planted(names[i], 1 + (int64_t)i % (STEPS - 1), with, 4000 + (int)i);
+    }
+    yardstick = "clean";
+}
+
 /* Moments and activations in int8, and any number of slots: what is retried, rolled back and
  * replayed leaves no trace. */
 static void encoded_state_leaves_no_trace(void **state)
@@ -286,6 +305,7 @@ int main(void)
         cmocka_unit_test(every_tensor_is_named),
         cmocka_unit_test(one_slot_goes_back_to_the_checkpoint),
         cmocka_unit_test(encoded_activations_are_named),
+        cmocka_unit_test(mixed_precision_is_named),
         cmocka_unit_test(encoded_state_leaves_no_trace),
         cmocka_unit_test(a_lasting_fault_stops_the_run),
     };

@@ -462,8 +462,9 @@ static void corrupt_moments_convict_moments(void **state)
 }
 
 /* A variant that is wrong at one place. */
-static tt_status corrupt_op(void *user, const char *name, void *data, int64_t count)
+static tt_status corrupt_op(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
+    (void)dtype;
     struct {
         fault f;
         tt_training *training;

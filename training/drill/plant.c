@@ -10,21 +10,53 @@ static void note_harm(tt_plant *plant)
 
 /* ---- tensors of a pass ---- */
 
-static tt_status harm_tensor(tt_plant *plant, void *data, int64_t count)
+/* bf16 is the upper half of a float; a fault's values need no rounding to nearest. */
+static void widen(const uint16_t *in, int64_t count, float *wide)
 {
-    size_t bytes = (size_t)count * sizeof(float);
-    float *copy = malloc(bytes + 1);
-    if (!copy) {
-        return tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes);
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)in[i] << 16;
+        memcpy(&wide[i], &bits, sizeof bits);
     }
+}
+
+static void narrow(const float *wide, int64_t count, uint16_t *out)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &wide[i], sizeof bits);
+        out[i] = (uint16_t)(bits >> 16);
+    }
+}
+
+/* In `raw`, by way of `wide` if it is bf16. */
+static void harm_values(tt_plant *plant, void *raw, tt_dtype dtype, float *wide, int64_t count)
+{
+    if (dtype == TT_BF16) {
+        widen(raw, count, wide);
+        tt_fault_harm(&plant->fault, wide, count);
+        narrow(wide, count, raw);
+    } else {
+        tt_fault_harm(&plant->fault, raw, count);
+    }
+    note_harm(plant);
+}
+
+static tt_status harm_tensor(tt_plant *plant, void *data, tt_dtype dtype, int64_t count)
+{
+    size_t bytes = (size_t)count * tt_dtype_size(dtype);
+    size_t wide_bytes = dtype == TT_BF16 ? (size_t)count * sizeof(float) : 0;
+    void *raw = malloc(bytes + 1);
+    float *wide = malloc(wide_bytes + 1);
     tt_context *context = plant->training->context;
-    tt_status status = tt_tensor_read(context, copy, data, bytes);
+    tt_status status =
+        raw && wide ? tt_tensor_read(context, raw, data, bytes)
+                    : tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes + wide_bytes);
     if (!status) {
-        tt_fault_harm(&plant->fault, copy, count);
-        note_harm(plant);
-        status = tt_tensor_write(context, data, copy, bytes);
+        harm_values(plant, raw, dtype, wide, count);
+        status = tt_tensor_write(context, data, raw, bytes);
     }
-    free(copy);
+    free(raw);
+    free(wide);
     return status;
 }
 
@@ -34,7 +66,7 @@ static bool is_site(const tt_plant *plant)
     return plant->site == (decoded ? TT_PLANT_DECODED : TT_PLANT_PASS);
 }
 
-static tt_status in_pass(void *user, const char *name, void *data, int64_t count)
+static tt_status in_pass(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     tt_plant *plant = user;
     if (plant->at_tensor) {
@@ -43,7 +75,7 @@ static tt_status in_pass(void *user, const char *name, void *data, int64_t count
     if (!is_site(plant) || !tt_fault_strikes(&plant->fault, name)) {
         return TT_OK;
     }
-    return harm_tensor(plant, data, count);
+    return harm_tensor(plant, data, dtype, count);
 }
 
 /* ---- tensors of a slot ---- */
@@ -115,9 +147,8 @@ static void in_update(void *user, tt_training *training, const tt_step_plan *pla
 static tt_status find_optimization(tt_training *training, const char *name, tt_optimization *out)
 {
     const tt_optimization all[] = {
-        tt_variant_optimization(training),
-        tt_tile_optimization(training),
-        tt_moments_optimization(training),
+        tt_compute_optimization(training),     tt_variant_optimization(training),
+        tt_tile_optimization(training),        tt_moments_optimization(training),
         tt_activations_optimization(training),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {

@@ -213,9 +213,8 @@ static tt_status add_targets(tt_training *training)
 tt_status tt_training_add_optimizations(tt_training *training)
 {
     const tt_optimization all[] = {
-        tt_variant_optimization(training),
-        tt_tile_optimization(training),
-        tt_moments_optimization(training),
+        tt_compute_optimization(training),     tt_variant_optimization(training),
+        tt_tile_optimization(training),        tt_moments_optimization(training),
         tt_activations_optimization(training),
     };
     tt_status status = TT_OK;

@@ -59,12 +59,14 @@ static tt_status apply(void *user, const tt_config *config)
     return tt_context_set_tile(training->context, tt_tile_from(config));
 }
 
-/* Products at the run's shapes with what `config` says of tile and variant, against float64. */
+/* Products at the run's shapes with what `config` says of compute type, tile and variant, against
+ * float64. */
 tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who)
 {
     tt_gemm_shape shapes[TT_TUNER_SHAPES];
     tt_variant_choice before = training->variant, wanted = tt_variant_from(config);
     tt_tile tile = tt_context_tile(training->context);
+    tt_dtype compute = tt_context_compute(training->context);
     double error = 0;
     size_t wrong = 0;
     size_t count =
@@ -75,11 +77,17 @@ tt_status tt_products_conform(tt_training *training, const tt_config *config, co
         status = tt_context_set_tile(training->context, tt_tile_from(config));
     }
     if (!status) {
+        status = tt_context_set_compute(training->context, tt_compute_from(config));
+    }
+    if (!status) {
         status = tt_check_products(training->context, shapes, count, &error, &wrong);
     }
     tt_status restored = tt_variant_use(training, &before);
     if (!restored) {
         restored = tt_context_set_tile(training->context, tile);
+    }
+    if (!restored) {
+        restored = tt_context_set_compute(training->context, compute);
     }
     if (!status && wrong < count) {
         status =

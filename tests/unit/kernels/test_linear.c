@@ -186,8 +186,9 @@ static void check_chunks(const kt_setting *setting, tt_op op)
 {
     if (strcmp(setting->variant, "reference") == 0)
         return;
-    static const int64_t large[][5] = {{5, 37, 9001}, {9001, 37, 5},   {37, 9001, 5},
-                                       {1301, 3, 5},  {300, 40, 4500}, {1200, 300, 20}};
+    static const int64_t large[][5] = {{5, 37, 9001},   {9001, 37, 5},   {37, 9001, 5},
+                                       {1020, 300, 20}, {1100, 3, 1200}, {1100, 1200, 3},
+                                       {1200, 1100, 3}, {9, 40, 4500}};
     for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
         kt_setting wide = *setting;
         wide.tile = (tt_tile){512, 512, 512};

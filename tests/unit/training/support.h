@@ -50,6 +50,7 @@ typedef struct bench_options {
     int threads;
     bool guard;
     const char *variants; /* NULL: the context's choice */
+    bool bf16;            /* mixed precision */
 } bench_options;
 
 static inline void bench_open_with(bench *b, tt_model_dims dims, int64_t batch, int64_t time,
@@ -72,6 +73,9 @@ static inline void bench_open_with(bench *b, tt_model_dims dims, int64_t batch, 
         assert_ok(tt_context_set_variants(b->context, options.variants));
     }
     assert_ok(tt_model_create(b->context, &dims, batch, time, &b->model));
+    if (options.bf16) {
+        assert_ok(tt_model_set_compute(b->model, TT_BF16));
+    }
     for (int i = 0; i < 2; i++) {
         assert_ok(tt_tensor_alloc(b->context, vector, &b->slots[i].params));
         assert_ok(tt_tensor_alloc(b->context, vector, &b->slots[i].m));
@@ -100,6 +104,24 @@ static inline void bench_close(bench *b)
     tt_context_destroy(b->context);
     free(b->tokens);
     free(b->targets);
+}
+
+/* `count` bf16 elements of tensor memory as doubles; the caller frees. */
+static inline double *read_bf16(bench *b, const void *tensor, int64_t count)
+{
+    double *out = malloc(((size_t)count + 1) * sizeof *out);
+    uint16_t *raw = malloc(((size_t)count + 1) * sizeof *raw);
+    assert_non_null(out);
+    assert_non_null(raw);
+    assert_ok(tt_tensor_read(b->context, raw, tensor, (size_t)count * sizeof *raw));
+    for (int64_t i = 0; i < count; i++) {
+        float value;
+        uint32_t bits = (uint32_t)raw[i] << 16;
+        memcpy(&value, &bits, sizeof value);
+        out[i] = (double)value;
+    }
+    free(raw);
+    return out;
 }
 
 /* `count` elements of tensor memory as doubles; the caller frees. */

@@ -43,12 +43,12 @@ static void decode_in_pieces(bench *b, tt_kv_store *store, const double *all, co
     free(logits);
 }
 
-static void check_decode(tt_model_dims dims, tt_dtype dtype, const char *variants, double bound)
+static void check_decode(tt_model_dims dims, bench_options options, double bound)
 {
     bench b;
     tt_kv_store *store;
-    bench_open_with(&b, dims, 1, dims.context,
-                    (bench_options){.dtype = dtype, .threads = 2, .variants = variants});
+    options.threads = 2;
+    bench_open_with(&b, dims, 1, dims.context, options);
     fill_params(&b, 3);
     double *all = full_logits(&b, b.tokens, b.time);
     assert_ok(tt_kv_store_create(b.context, dims.layers, dims.context, dims.channels, &store));
@@ -64,12 +64,17 @@ static void decode_equals_the_full_pass(void **state)
 {
     (void)state;
     /* Logits here are below 20: float's own rounding of the result is 1e-6. */
-    check_decode(small_dims, TT_F64, NULL, 1e-6);
-    check_decode(small_dims, TT_F32, NULL, 1e-4);
-    check_decode(small_dims, TT_F32, "reference", 1e-4);
-    check_decode((tt_model_dims){3, 4, 64, 48, 131}, TT_F32, NULL, 3e-4);
+    const bench_options f32 = {.dtype = TT_F32};
+    check_decode(small_dims, (bench_options){.dtype = TT_F64}, 1e-6);
+    check_decode(small_dims, f32, 1e-4);
+    check_decode(small_dims, (bench_options){.dtype = TT_F32, .variants = "reference"}, 1e-4);
+    check_decode((tt_model_dims){3, 4, 64, 48, 131}, f32, 3e-4);
     /* Longer than what is decoded at a time inside. */
-    check_decode((tt_model_dims){2, 2, 8, 600, 11}, TT_F32, NULL, 1e-4);
+    check_decode((tt_model_dims){2, 2, 8, 600, 11}, f32, 1e-4);
+    /* Attention that adds in another order now and then rounds to the neighbour in bf16: 2^-8 of
+     * what it is, and of a logit that is made of it. */
+    check_decode((tt_model_dims){3, 4, 64, 48, 131}, (bench_options){.dtype = TT_F32, .bf16 = true},
+                 20 * 0x1p-8);
 }
 
 static void a_decode_disturbs_no_training_pass(void **state)
@@ -93,6 +98,33 @@ static void a_decode_disturbs_no_training_pass(void **state)
     assert_memory_equal(before, after, (size_t)b.count * sizeof *before);
     free(before);
     free(after);
+    tt_kv_store_destroy(store);
+    bench_close(&b);
+}
+
+/* A store holds what was computed when its first token came. */
+static void a_store_is_of_one_type(void **state)
+{
+    (void)state;
+    bench b;
+    tt_kv_store *store;
+    float narrow[17], wide[17], logits[17];
+    bench_open(&b, small_dims, 0, 0, TT_F32);
+    fill_params(&b, 3);
+    const void *params = b.slots[0].params;
+    const int32_t tokens[] = {1, 2, 3, 4};
+    assert_ok(tt_kv_store_create(b.context, 2, 9, 12, &store));
+    assert_ok(tt_model_decode(b.model, params, store, tokens, 4, wide));
+    assert_ok(tt_model_set_compute(b.model, TT_BF16));
+    assert_fails(tt_model_decode(b.model, params, store, tokens, 1, logits), TT_EINVAL,
+                 "holds f32 cannot take bf16");
+    assert_ok(tt_kv_store_truncate(store, 0));
+    assert_ok(tt_model_decode(b.model, params, store, tokens, 4, narrow));
+    assert_memory_not_equal(narrow, wide, sizeof wide);
+    assert_ok(tt_kv_store_truncate(store, 0));
+    assert_ok(tt_model_set_compute(b.model, TT_F32));
+    assert_ok(tt_model_decode(b.model, params, store, tokens, 4, logits));
+    assert_memory_equal(logits, wide, sizeof wide);
     tt_kv_store_destroy(store);
     bench_close(&b);
 }
@@ -282,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_equals_the_full_pass),
         cmocka_unit_test(a_decode_disturbs_no_training_pass),
+        cmocka_unit_test(a_store_is_of_one_type),
         cmocka_unit_test(decode_refuses_what_does_not_fit),
         cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(sampling_follows_the_distribution),

@@ -48,10 +48,11 @@ typedef struct watcher {
     int logits, losses;
 } watcher;
 
-static tt_status watch(void *user, const char *name, void *data, int64_t count)
+static tt_status watch(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     static const float not_a_number = NAN;
     watcher *w = user;
+    assert_int_equal(dtype, TT_F32);
     const bool is_logits = strcmp(name, "act.logits") == 0;
     const bool is_losses = strcmp(name, "act.losses") == 0;
     w->logits += is_logits;

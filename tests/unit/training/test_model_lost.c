@@ -17,9 +17,10 @@ typedef struct recorder {
     const char *stop; /* the pass ends at this name */
 } recorder;
 
-static tt_status record(void *user, const char *name, void *data, int64_t count)
+static tt_status record(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     recorder *rec = user;
+    assert_int_equal(dtype, TT_F32);
     seen *s = &rec->list[rec->count++];
     snprintf(s->name, sizeof s->name, "%s", name);
     s->phase = tt_model_probe_phase(rec->r->b.model);
@@ -148,9 +149,10 @@ typedef struct plant {
     tt_probe_phase first_phase;
 } plant;
 
-static tt_status planting(void *user, const char *name, void *data, int64_t count)
+static tt_status planting(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     plant *p = user;
+    assert_int_equal(dtype, TT_F32);
     tt_tensor_stats stats;
     const tt_stats_args args = {.n = count, .x = data, .out = &stats};
     tt_probe_phase phase = tt_model_probe_phase(p->r->b.model);

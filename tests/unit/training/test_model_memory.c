@@ -28,14 +28,18 @@ static double resident(const tt_model *model)
     return (double)count * (double)page;
 }
 
-typedef struct form {
-    tt_codec codec;
-    int64_t block;
-} form;
+typedef tt_act_form form;
 
-static const form f32 = {TT_CODEC_F32, 0};
-static const form bf16 = {TT_CODEC_BF16, 0};
-static const form int8 = {TT_CODEC_INT8, 64};
+static const form f32 = {TT_F32, TT_CODEC_F32, 0};
+static const form bf16 = {TT_F32, TT_CODEC_BF16, 0};
+static const form int8 = {TT_F32, TT_CODEC_INT8, 64};
+static const form mixed = {TT_BF16, TT_CODEC_F32, 0};
+
+static void keep_as(bench *b, tt_compressor *compressor, form f)
+{
+    assert_ok(tt_model_set_compute(b->model, f.compute));
+    assert_ok(tt_model_set_activation_codec(b->model, compressor, f.codec, f.block));
+}
 
 /* Huge pages reach over the ends of what is used and of what was given back: up to one of them at
  * each end of two areas. */
@@ -43,8 +47,7 @@ static double huge_slack;
 
 static void check(bench *b, const char *when, form f)
 {
-    const double expected =
-        (double)tt_model_resident_bytes(&dims, BATCH, TIME, TT_F32, f.codec, f.block);
+    const double expected = (double)tt_model_resident_bytes(&dims, BATCH, TIME, f);
     const double got = resident(b->model);
     if (fabs(got - expected) > 0.03 * expected + huge_slack) {
         fail_msg("%s: %.1f MiB instead of %.1f", when, got / (1 << 20), expected / (1 << 20));
@@ -55,7 +58,7 @@ static void check(bench *b, const char *when, form f)
 static void last_as(bench *b, tt_compressor *compressor, const char *when, form f)
 {
     double loss;
-    assert_ok(tt_model_set_activation_codec(b->model, compressor, f.codec, f.block));
+    keep_as(b, compressor, f);
     gradients(b);
     for (int step = 1; step < 4; step++) {
         assert_ok(tt_model_begin_step(b->model));
@@ -75,7 +78,9 @@ static void change_codecs(void)
         form first, second, third;
     } orders[] = {{"f32, int8, f32", f32, int8, f32},
                   {"int8, f32, bf16", int8, f32, bf16},
-                  {"bf16, int8, bf16", bf16, int8, bf16}};
+                  {"bf16, int8, bf16", bf16, int8, bf16},
+                  {"f32, mixed, int8", f32, mixed, int8},
+                  {"mixed, f32, mixed", mixed, f32, mixed}};
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
         bench b;
         tt_compressor *compressor;
@@ -122,7 +127,7 @@ static void a_trial_keeps_the_pages_of_both_sides(void **state)
     gradients(&b);
     for (int step = 0; step < 12; step++) {
         const form f = sides[step % 4];
-        assert_ok(tt_model_set_activation_codec(b.model, compressor, f.codec, f.block));
+        keep_as(&b, compressor, f);
         gradients(&b);
         check(&b, "in a trial", f32);
     }
@@ -149,20 +154,25 @@ static void codecs_save_what_they_promise(void **state)
         const form f = expected[i].f;
         const double buffers = f.codec == TT_CODEC_F32 ? 0.0 : 4.0 * layer;
         const double large = 12 * layer * expected[i].bytes + buffers;
-        double bytes = (double)tt_model_resident_bytes(&gpt2, 4, 256, TT_F32, f.codec, f.block);
+        double bytes = (double)tt_model_resident_bytes(&gpt2, 4, 256, f);
         assert_true(fabs(bytes - rest - large) < 0.01 * bytes);
         assert_true(bytes - rest < 1.01 * 12 * layer * 4 * expected[i].share);
     }
+    /* Mixed precision: 14 of 16 elements, half of the scratch but dresid, and gradients of logits.
+     */
+    const double mixed_bytes = (double)tt_model_resident_bytes(&gpt2, 4, 256, mixed);
+    const double expected_mixed =
+        12 * layer * (14 * 2 + 2 * 4) / 16.0 + rows / 4 * 50257 * (4 + 2) + 4.0 * 124439808.0;
+    assert_true(fabs(mixed_bytes - expected_mixed) < 0.01 * mixed_bytes);
     /* Where the layers are few, the shared buffers cost more than the codec saves: the address
      * space is enough all the same. */
     const tt_model_dims flat = {1, 12, 768, 1024, 64};
     size_t space = tt_model_bytes(&flat, 4, 256, TT_F32);
-    size_t plain = tt_model_resident_bytes(&flat, 4, 256, TT_F32, TT_CODEC_F32, 0);
-    size_t encoded = tt_model_resident_bytes(&flat, 4, 256, TT_F32, TT_CODEC_BF16, 0);
+    size_t plain = tt_model_resident_bytes(&flat, 4, 256, f32);
+    size_t encoded = tt_model_resident_bytes(&flat, 4, 256, bf16);
     assert_true(plain < encoded && encoded <= space);
-    assert_true(tt_model_resident_bytes(&gpt2, INT64_MAX, 2, TT_F32, TT_CODEC_INT8, 64) ==
-                SIZE_MAX);
-    assert_int_equal(tt_model_resident_bytes(&gpt2, 0, 0, TT_F32, TT_CODEC_INT8, 64), 0);
+    assert_true(tt_model_resident_bytes(&gpt2, INT64_MAX, 2, int8) == SIZE_MAX);
+    assert_int_equal(tt_model_resident_bytes(&gpt2, 0, 0, int8), 0);
 }
 
 int main(void)

@@ -12,21 +12,26 @@ typedef struct plant {
 
 static const double nan_f64 = NAN;
 static const float nan_f32 = NAN;
+static const uint16_t nan_bf16 = 0x7fc0;
 
-static void put_nan(bench *b, void *tensor, int64_t element)
+static void put_nan(bench *b, void *tensor, tt_dtype dtype, int64_t element)
 {
-    const void *value = b->element == sizeof(double) ? (const void *)&nan_f64 : &nan_f32;
-    assert_ok(tt_tensor_write(b->context, real_at(b, tensor, element), value, b->element));
+    const size_t bytes = tt_dtype_size(dtype);
+    const void *value = dtype == TT_F64   ? (const void *)&nan_f64
+                        : dtype == TT_F32 ? (const void *)&nan_f32
+                                          : (const void *)&nan_bf16;
+    assert_ok(tt_tensor_write(b->context, (unsigned char *)tensor + (size_t)element * bytes, value,
+                              bytes));
 }
 
-static tt_status probe(void *user, const char *name, void *data, int64_t count)
+static tt_status probe(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     plant *p = user;
     if (p->heard) {
         snprintf(p->heard[p->heard_count++], sizeof p->heard[0], "%s", name);
     }
     if (p->name && strcmp(p->name, name) == 0) {
-        put_nan(p->b, data, p->element < 0 ? count - 1 : p->element % count);
+        put_nan(p->b, data, dtype, p->element < 0 ? count - 1 : p->element % count);
         p->planted++;
     }
     return TT_OK;
@@ -62,7 +67,8 @@ static tt_resident first_bad(bench *b)
     tt_resident found;
     for (size_t i = 0; tt_model_resident(b->model, b->slots[0].params, i, &found); i++) {
         tt_tensor_stats stats;
-        const tt_stats_args args = {.n = found.count, .x = found.data, .out = &stats};
+        const tt_stats_args args = {
+            .n = found.count, .x = found.data, .out = &stats, .bf16 = found.dtype == TT_BF16};
         assert_ok(tt_op_run(b->context, TT_OP_STATS, &args));
         if (stats.nonfinite) {
             return found;
@@ -79,7 +85,8 @@ static void check_tensor(bench *b, const tt_resident *resident, int64_t element)
         unsigned char *inside =
             (unsigned char *)b->slots[0].params +
             ((const unsigned char *)resident->data - (const unsigned char *)b->slots[0].params);
-        put_nan(b, inside, element < 0 ? resident->count - 1 : element % resident->count);
+        put_nan(b, inside, resident->dtype,
+                element < 0 ? resident->count - 1 : element % resident->count);
         p.planted = 1;
     }
     tt_model_set_probe(b->model, probe, &p);
@@ -97,11 +104,11 @@ static void check_tensor(bench *b, const tt_resident *resident, int64_t element)
     assert_string_equal(first_bad(b).name, "");
 }
 
-static void check_all(tt_dtype dtype, const char *variants)
+static void check_all(bench_options options)
 {
     bench b;
-    bench_open_with(&b, small_dims, 2, 7,
-                    (bench_options){.dtype = dtype, .threads = 2, .variants = variants});
+    options.threads = 2;
+    bench_open_with(&b, small_dims, 2, 7, options);
     fill_params(&b, 3);
     assert_false(step_notices(&b));
     tt_resident resident;
@@ -118,19 +125,25 @@ static void check_all(tt_dtype dtype, const char *variants)
 static void every_tensor_f32(void **state)
 {
     (void)state;
-    check_all(TT_F32, NULL);
+    check_all((bench_options){.dtype = TT_F32});
 }
 
 static void every_tensor_f64(void **state)
 {
     (void)state;
-    check_all(TT_F64, NULL);
+    check_all((bench_options){.dtype = TT_F64});
 }
 
 static void every_tensor_by_reference(void **state)
 {
     (void)state;
-    check_all(TT_F32, "reference");
+    check_all((bench_options){.dtype = TT_F32, .variants = "reference"});
+}
+
+static void every_tensor_bf16(void **state)
+{
+    (void)state;
+    check_all((bench_options){.dtype = TT_F32, .bf16 = true});
 }
 
 /* The probe hears activations and gradients in the order in which the scan goes through them. */
@@ -157,9 +170,10 @@ static void probe_and_scan_go_the_same_way(void **state)
     bench_close(&b);
 }
 
-static tt_status refuse(void *user, const char *name, void *data, int64_t count)
+static tt_status refuse(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
 {
     (void)data;
+    (void)dtype;
     (void)count;
     return strcmp(name, user) == 0 ? tt_fail(TT_EGATE, "stopped at %s", name) : TT_OK;
 }
@@ -192,6 +206,7 @@ int main(void)
         cmocka_unit_test(every_tensor_f32),
         cmocka_unit_test(every_tensor_f64),
         cmocka_unit_test(every_tensor_by_reference),
+        cmocka_unit_test(every_tensor_bf16),
         cmocka_unit_test(probe_and_scan_go_the_same_way),
         cmocka_unit_test(a_probe_can_stop_the_pass),
     };

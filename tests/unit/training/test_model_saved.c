@@ -179,10 +179,10 @@ static void giving_memory_back_takes_nothing_that_is_used(void **state)
 static void bits_do_not_depend_on_threads_or_guard(void **state)
 {
     (void)state;
-    static const bench_options options[] = {{TT_F32, 1, false, NULL},
-                                            {TT_F32, 2, false, NULL},
-                                            {TT_F32, 3, false, NULL},
-                                            {TT_F32, 2, true, NULL}};
+    static const bench_options options[] = {{TT_F32, 1, false, NULL, false},
+                                            {TT_F32, 2, false, NULL, false},
+                                            {TT_F32, 3, false, NULL, false},
+                                            {TT_F32, 2, true, NULL, false}};
     for (int c = 0; c < CASES; c++) {
         double *first = NULL;
         double error = 0.0;
