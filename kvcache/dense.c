@@ -5,7 +5,7 @@
 
 struct tt_kv_store {
     tt_context *context;
-    int64_t layers, capacity, channels;
+    int64_t layers, capacity, width;
     int64_t length;
     tt_dtype dtype;     /* of the tokens held */
     size_t plane_bytes; /* all tokens' keys (or values) of one layer, as real */
@@ -15,10 +15,10 @@ struct tt_kv_store {
 enum { ALIGN_BYTES = 64 };
 
 /* SIZE_MAX when beyond the address space. */
-static size_t plane_size(int64_t capacity, int64_t channels, tt_dtype dtype)
+static size_t plane_size(int64_t capacity, int64_t width, tt_dtype dtype)
 {
     size_t bytes;
-    if (__builtin_mul_overflow((size_t)capacity, (size_t)channels, &bytes) ||
+    if (__builtin_mul_overflow((size_t)capacity, (size_t)width, &bytes) ||
         __builtin_mul_overflow(bytes, tt_dtype_size(dtype), &bytes) ||
         __builtin_add_overflow(bytes, (size_t)ALIGN_BYTES - 1, &bytes)) {
         return SIZE_MAX;
@@ -26,9 +26,9 @@ static size_t plane_size(int64_t capacity, int64_t channels, tt_dtype dtype)
     return bytes & ~((size_t)ALIGN_BYTES - 1);
 }
 
-size_t tt_kv_store_bytes(int64_t layers, int64_t capacity, int64_t channels, tt_dtype dtype)
+size_t tt_kv_store_bytes(int64_t layers, int64_t capacity, int64_t width, tt_dtype dtype)
 {
-    size_t plane = plane_size(capacity, channels, dtype);
+    size_t plane = plane_size(capacity, width, dtype);
     size_t bytes;
     if (plane == SIZE_MAX || __builtin_mul_overflow(plane, (size_t)layers, &bytes) ||
         __builtin_mul_overflow(bytes, (size_t)2, &bytes)) {
@@ -37,18 +37,18 @@ size_t tt_kv_store_bytes(int64_t layers, int64_t capacity, int64_t channels, tt_
     return bytes;
 }
 
-tt_status tt_kv_store_create(tt_context *context, int64_t layers, int64_t capacity,
-                             int64_t channels, tt_kv_store **out)
+tt_status tt_kv_store_create(tt_context *context, int64_t layers, int64_t capacity, int64_t width,
+                             tt_kv_store **out)
 {
     *out = NULL;
-    if (layers < 1 || capacity < 1 || channels < 1) {
+    if (layers < 1 || capacity < 1 || width < 1) {
         return tt_fail(TT_EINVAL,
-                       "a KV store of %lld layers, %lld tokens, %lld channels: all must be "
+                       "a KV store of %lld layers and %lld tokens, %lld elements wide: all must be "
                        "positive",
-                       (long long)layers, (long long)capacity, (long long)channels);
+                       (long long)layers, (long long)capacity, (long long)width);
     }
     const tt_dtype dtype = tt_context_dtype(context);
-    const size_t bytes = tt_kv_store_bytes(layers, capacity, channels, dtype);
+    const size_t bytes = tt_kv_store_bytes(layers, capacity, width, dtype);
     if (bytes == SIZE_MAX) {
         return tt_fail(TT_ENOMEM, "a KV store of %lld tokens is beyond the address space",
                        (long long)capacity);
@@ -60,9 +60,9 @@ tt_status tt_kv_store_create(tt_context *context, int64_t layers, int64_t capaci
     *store = (tt_kv_store){.context = context,
                            .layers = layers,
                            .capacity = capacity,
-                           .channels = channels,
+                           .width = width,
                            .dtype = dtype,
-                           .plane_bytes = plane_size(capacity, channels, dtype)};
+                           .plane_bytes = plane_size(capacity, width, dtype)};
     void *memory;
     tt_status status = tt_tensor_alloc(context, bytes, &memory);
     if (status) {
@@ -118,7 +118,8 @@ static unsigned char *values_of(const tt_kv_store *store, int64_t layer)
     return keys_of(store, layer) + store->plane_bytes;
 }
 
-tt_status tt_kv_store_append(tt_kv_store *store, int64_t layer, const void *qkv, int64_t count)
+tt_status tt_kv_store_append(tt_kv_store *store, int64_t layer, const void *qkv, int64_t row,
+                             int64_t count)
 {
     if (layer < 0 || layer >= store->layers) {
         return tt_fail(TT_EINVAL, "layer %lld of a KV store that has %lld", (long long)layer,
@@ -129,16 +130,21 @@ tt_status tt_kv_store_append(tt_kv_store *store, int64_t layer, const void *qkv,
         return tt_fail(TT_EINVAL, "a KV store that holds %s cannot take %s, too",
                        tt_dtype_name(store->dtype), tt_dtype_name(compute));
     }
+    if (row < 2 * store->width) {
+        return tt_fail(TT_EINVAL, "rows of %lld elements cannot end with keys and values of %lld",
+                       (long long)row, (long long)store->width);
+    }
     store->dtype = compute;
     tt_status status = check_room(store, count);
-    const size_t row = (size_t)store->channels * tt_dtype_size(compute);
+    const size_t element = tt_dtype_size(compute);
+    const size_t bytes = (size_t)store->width * element;
     for (int64_t i = 0; i < count && !status; i++) {
-        const unsigned char *from = (const unsigned char *)qkv + 3 * (size_t)i * row;
-        const size_t to = (size_t)(store->length + i) * row;
-        status = tt_tensor_copy(store->context, keys_of(store, layer) + to, from + row, row);
+        const unsigned char *end = (const unsigned char *)qkv + (size_t)((i + 1) * row) * element;
+        const size_t to = (size_t)(store->length + i) * bytes;
+        status = tt_tensor_copy(store->context, keys_of(store, layer) + to, end - 2 * bytes, bytes);
         if (!status) {
             status =
-                tt_tensor_copy(store->context, values_of(store, layer) + to, from + 2 * row, row);
+                tt_tensor_copy(store->context, values_of(store, layer) + to, end - bytes, bytes);
         }
     }
     return status;

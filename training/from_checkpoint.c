@@ -135,7 +135,7 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
     context_options.threads = options->threads;
     context_options.tensor_bytes =
         vector + tt_model_bytes(&dims, 0, dims.context, TT_F32) +
-        tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32) + (1 << 16);
+        tt_kv_store_bytes(dims.layers, dims.context, tt_model_kv_width(&dims), TT_F32) + (1 << 16);
     status = tt_context_create(&context_options, &context);
     if (!status) {
         status = tt_choose_attention(context, &dims, NULL);
@@ -153,7 +153,8 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
         status = read_params(store, options->name, context, model, params);
     }
     if (!status) {
-        status = tt_kv_store_create(context, dims.layers, dims.context, dims.channels, &cache);
+        status = tt_kv_store_create(context, dims.layers, dims.context, tt_model_kv_width(&dims),
+                                    &cache);
     }
     if (!status) {
         status = generate_with(options, model, params, cache);

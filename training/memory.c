@@ -81,10 +81,7 @@ tt_codec tt_activation_codec_from(const tt_config *config)
 
 int64_t tt_staging_bytes(const tt_model_dims *dims, tt_codec codec)
 {
-    int64_t c = dims->channels;
-    int64_t largest = 4 * c * c;
-    largest = dims->vocab * c > largest ? dims->vocab * c : largest;
-    largest = dims->context * c > largest ? dims->context * c : largest;
+    const int64_t largest = tt_model_largest_param(dims);
     return codec == TT_CODEC_F32 ? 0 : largest * (int64_t)(sizeof(float) + 2 * sizeof(uint16_t));
 }
 

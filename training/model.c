@@ -9,54 +9,73 @@
 
 /* ---- tables ---- */
 
-/* A run of `count` tensors of one kind, in order. */
-static void add_residents(tt_model *model, tt_resident_kind kind, size_t first, int count)
+/* A run of `count` tensors of one kind, in order; those that the dims leave out are no activations.
+ */
+static void add_residents(tt_model *model, tt_resident_kind kind, size_t first, size_t count)
 {
-    for (size_t i = first; i < first + (size_t)count; i++) {
-        model->residents[model->resident_count++] = (tt_resident_entry){kind, i};
+    for (size_t i = first; i < first + count; i++) {
+        if (kind != RESIDENT_ACTIVATION || tt_model_act_width(&model->dims, i) > 0) {
+            model->residents[model->resident_count++] = (tt_resident_entry){kind, i};
+        }
     }
 }
 
 /* Parameters stand directly before the activation that first uses them. */
-static void list_forward(tt_model *model)
+static void list_layer(tt_model *model, int64_t layer)
 {
     static const struct {
         tt_layer_param param;
-        int params;
         tt_layer_act act;
-        int acts;
+        size_t acts;
     } stages[] = {
-        {PARAM_LN_1, 2, ACT_LN_1, 3}, {PARAM_QKV, 2, ACT_QKV, 3}, {PARAM_PROJ, 2, ACT_RESID_MID, 1},
-        {PARAM_LN_2, 2, ACT_LN_2, 3}, {PARAM_FC, 2, ACT_FC, 2},   {PARAM_FC_PROJ, 2, ACT_RESID, 1},
+        {PARAM_LN_1, ACT_LN_1, 3}, {PARAM_QKV, ACT_QKV, 3}, {PARAM_PROJ, ACT_RESID_MID, 1},
+        {PARAM_LN_2, ACT_LN_2, 3}, {PARAM_FC, ACT_FC, 2},   {PARAM_FC_PROJ, ACT_RESID, 1},
     };
-    bool acts = model->acts != NULL;
-    add_residents(model, RESIDENT_PARAMETER, PARAM_WTE, PARAM_FIRST_LAYER);
-    add_residents(model, RESIDENT_ACTIVATION, ACT_EMBED, acts ? 1 : 0);
-    for (int64_t layer = 0; layer < model->dims.layers; layer++) {
-        for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
-            add_residents(model, RESIDENT_PARAMETER, tt_model_layer_param(layer, stages[i].param),
-                          stages[i].params);
-            add_residents(model, RESIDENT_ACTIVATION, tt_model_layer_act(layer, stages[i].act),
-                          acts ? stages[i].acts : 0);
-        }
+    const tt_model_dims *dims = &model->dims;
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        const tt_layer_param param = stages[i].param;
+        const bool is_norm = param == PARAM_LN_1 || param == PARAM_LN_2;
+        add_residents(model, RESIDENT_PARAMETER, tt_model_layer_param(dims, layer, param),
+                      is_norm ? tt_model_norm_params(dims) : tt_model_linear_params(dims));
+        add_residents(model, RESIDENT_ACTIVATION, tt_model_layer_act(layer, stages[i].act),
+                      model->acts ? stages[i].acts : 0);
     }
-    add_residents(model, RESIDENT_PARAMETER, model->tensor_count - 2, 2);
-    add_residents(model, RESIDENT_ACTIVATION, tt_model_head_act(&model->dims, ACT_LN_F),
-                  acts ? ACTS_OF_HEAD : 0);
 }
 
-/* In the order in which backward makes them final; the tied head leaves wte to the end. */
+static void list_forward(tt_model *model)
+{
+    const tt_model_dims *dims = &model->dims;
+    const bool acts = model->acts != NULL;
+    add_residents(model, RESIDENT_PARAMETER, PARAM_WTE, tt_model_embedding_params(dims));
+    add_residents(model, RESIDENT_ACTIVATION, ACT_EMBED, acts ? 1 : 0);
+    for (int64_t layer = 0; layer < dims->layers; layer++) {
+        list_layer(model, layer);
+    }
+    add_residents(model, RESIDENT_PARAMETER, tt_model_last_norm_param(dims),
+                  tt_model_norm_params(dims));
+    add_residents(model, RESIDENT_ACTIVATION, tt_model_head_act(dims, ACT_LN_F), acts ? 3 : 0);
+    add_residents(model, RESIDENT_PARAMETER, tt_model_head_param(dims), dims->untied);
+    add_residents(model, RESIDENT_ACTIVATION, tt_model_head_act(dims, ACT_LOGITS), acts ? 2 : 0);
+}
+
+/* In the order in which backward makes them final; a tied head leaves wte to the end. */
 static void list_gradients(tt_model *model)
 {
     static const tt_layer_param weights[] = {PARAM_FC_PROJ, PARAM_FC,  PARAM_LN_2,
                                              PARAM_PROJ,    PARAM_QKV, PARAM_LN_1};
-    add_residents(model, RESIDENT_GRADIENT, model->tensor_count - 2, 2);
-    for (int64_t layer = model->dims.layers - 1; layer >= 0; layer--) {
+    const tt_model_dims *dims = &model->dims;
+    const size_t norm = tt_model_norm_params(dims);
+    const size_t linear = tt_model_linear_params(dims);
+    add_residents(model, RESIDENT_GRADIENT, tt_model_head_param(dims), dims->untied);
+    add_residents(model, RESIDENT_GRADIENT, tt_model_last_norm_param(dims), norm);
+    for (int64_t layer = dims->layers - 1; layer >= 0; layer--) {
         for (size_t i = 0; i < sizeof weights / sizeof weights[0]; i++) {
-            add_residents(model, RESIDENT_GRADIENT, tt_model_layer_param(layer, weights[i]), 2);
+            const bool is_norm = weights[i] == PARAM_LN_1 || weights[i] == PARAM_LN_2;
+            add_residents(model, RESIDENT_GRADIENT, tt_model_layer_param(dims, layer, weights[i]),
+                          is_norm ? norm : linear);
         }
     }
-    add_residents(model, RESIDENT_GRADIENT, PARAM_WTE, PARAM_FIRST_LAYER);
+    add_residents(model, RESIDENT_GRADIENT, PARAM_WTE, tt_model_embedding_params(dims));
 }
 
 static tt_status make_tables(tt_model *model, bool train)
@@ -179,13 +198,7 @@ static init_rule rule_of(const tt_model *model, const tt_param_tensor *tensor)
         }
         return (init_rule){.std = std};
     }
-    size_t index = (size_t)(tensor - model->tensors);
-    bool is_norm_weight = index == model->tensor_count - 2;
-    if (index < model->tensor_count - 2) {
-        size_t which = (index - PARAM_FIRST_LAYER) % PARAMS_PER_LAYER;
-        is_norm_weight = which == PARAM_LN_1 || which == PARAM_LN_2;
-    }
-    return (init_rule){.constant = is_norm_weight ? 1.0 : 0.0};
+    return (init_rule){.constant = tensor->gain ? 1.0 : 0.0};
 }
 
 /* One chunk of a tensor on its way to tensor memory; a stream of its own for each, so that nothing
@@ -285,6 +298,15 @@ void *tt_model_gradients(tt_model *model)
     return model->acts ? model->memory + model->plan.gradients : NULL;
 }
 
+/* The gradient of the positions has a share of all that comes down; where there are none, that of
+ * the first gain has a share of all but what its own norm adds. */
+size_t tt_model_lowest_gradient(const tt_model *model)
+{
+    return model->dims.positions == TT_POSITIONS_LEARNED
+               ? PARAM_WPE
+               : tt_model_layer_param(&model->dims, 0, PARAM_LN_1);
+}
+
 /* Elements of the last pass that are still there. */
 static int64_t act_count(const tt_model *model, size_t act)
 {
@@ -295,6 +317,11 @@ static int64_t act_count(const tt_model *model, size_t act)
     }
     if (act == tt_model_head_act(&model->dims, ACT_LOSSES)) {
         return model->loss_rows;
+    }
+    if (act < tt_model_head_act(&model->dims, ACT_LN_F) &&
+        act >= tt_model_layer_act(model->fc_spent, ACT_FC) &&
+        (act - ACT_FIRST_LAYER) % ACTS_PER_LAYER == ACT_FC) {
+        return 0;
     }
     const bool shares = saving->compressor && activation->buffer >= 0;
     if (shares && saving->held[activation->buffer] != (int64_t)act) {

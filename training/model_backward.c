@@ -35,20 +35,23 @@ static tt_status final_gradients(const sweep *s, size_t first, size_t count)
 
 /* Of y = x w^T + bias with the weight at `param`: its gradients from dy and x, then dx; with
  * gelu_x (else NULL) through the GELU whose output x is. */
-static tt_status linear(const sweep *s, size_t param, int64_t n, int64_t k, const void *dy,
-                        const void *x, const void *gelu_x, void *dx)
+static tt_status linear(const sweep *s, size_t param, const void *dy, const void *x,
+                        const void *gelu_x, void *dx)
 {
     tt_model *model = s->model;
+    const bool biased = !model->dims.unbiased;
+    const int64_t n = model->tensors[param].dims[0];
+    const int64_t k = model->tensors[param].dims[1];
     const tt_linear_wgrad_args wgrad = {.m = s->pass.rows,
                                         .n = n,
                                         .k = k,
                                         .dy = dy,
                                         .x = x,
                                         .dw = tt_model_grad(model, param),
-                                        .dbias = tt_model_grad(model, param + 1),
+                                        .dbias = biased ? tt_model_grad(model, param + 1) : NULL,
                                         .overwrite = s->overwrite};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_WGRAD, &wgrad));
-    TRY(final_gradients(s, param, 2));
+    TRY(final_gradients(s, param, tt_model_linear_params(&model->dims)));
     const tt_linear_dgrad_args dgrad = {.m = s->pass.rows,
                                         .n = n,
                                         .k = k,
@@ -59,8 +62,24 @@ static tt_status linear(const sweep *s, size_t param, int64_t n, int64_t k, cons
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }
 
-/* The norm whose weight is `param`, input `input` and output `act`: dresid += its dx, or starts
- * with it. */
+static tt_status rmsnorm(const sweep *s, size_t param, size_t input, size_t act, bool starts)
+{
+    tt_model *model = s->model;
+    const tt_rmsnorm_backward_args args = {.rows = s->pass.rows,
+                                           .channels = s->channels,
+                                           .dy = s->dbranch,
+                                           .x = tt_model_act(model, input),
+                                           .gamma = tt_model_param(model, s->pass.params, param),
+                                           .rstd = tt_model_act(model, act + 2),
+                                           .dx = s->dresid,
+                                           .dx_act =
+                                               s->dresid_act == s->dresid ? NULL : s->dresid_act,
+                                           .dgamma = tt_model_grad(model, param),
+                                           .overwrite_dx = starts,
+                                           .overwrite_parameters = s->overwrite};
+    return tt_op_run(model->context, TT_OP_RMSNORM_BACKWARD, &args);
+}
+
 static tt_status layernorm(const sweep *s, size_t param, size_t input, size_t act, bool starts)
 {
     tt_model *model = s->model;
@@ -78,67 +97,104 @@ static tt_status layernorm(const sweep *s, size_t param, size_t input, size_t ac
                                              .dbeta = tt_model_grad(model, param + 1),
                                              .overwrite_dx = starts,
                                              .overwrite_parameters = s->overwrite};
-    TRY(tt_op_run(model->context, TT_OP_LAYERNORM_BACKWARD, &args));
-    return final_gradients(s, param, 2);
+    return tt_op_run(model->context, TT_OP_LAYERNORM_BACKWARD, &args);
+}
+
+/* The norm whose weight is `param`, input `input` and output `act`: dresid += its dx, or starts
+ * with it. */
+static tt_status norm(const sweep *s, size_t param, size_t input, size_t act, bool starts)
+{
+    const tt_model_dims *dims = &s->model->dims;
+    TRY(dims->norm == TT_NORM_RMSNORM ? rmsnorm(s, param, input, act, starts)
+                                      : layernorm(s, param, input, act, starts));
+    return final_gradients(s, param, tt_model_norm_params(dims));
 }
 
 /* The head left the gradient of ln_f's output. */
 static tt_status backward_last_norm(const sweep *s)
 {
     const tt_model_dims *dims = &s->model->dims;
-    return layernorm(s, s->model->tensor_count - 2, tt_model_layer_act(dims->layers - 1, ACT_RESID),
-                     tt_model_head_act(dims, ACT_LN_F), true);
+    return norm(s, tt_model_last_norm_param(dims), tt_model_layer_act(dims->layers - 1, ACT_RESID),
+                tt_model_head_act(dims, ACT_LN_F), true);
+}
+
+/* From the gradient of the SwiGLU, in dwide, to that of fc, in its place. */
+static tt_status backward_swiglu(const sweep *s, int64_t layer, void *fc)
+{
+    s->model->fc_spent = layer;
+    const tt_swiglu_backward_args args = {.rows = s->pass.rows,
+                                          .width = tt_model_mlp_width(&s->model->dims),
+                                          .x = fc,
+                                          .dy = s->dwide,
+                                          .dx = fc};
+    return tt_op_run(s->model->context, TT_OP_SWIGLU_BACKWARD, &args);
 }
 
 static tt_status backward_mlp(const sweep *s, int64_t layer)
 {
     tt_model *model = s->model;
-    const int64_t wide = 4 * s->channels;
-    size_t norm = tt_model_layer_act(layer, ACT_LN_2);
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_FC_PROJ), s->channels, wide, s->dresid_act,
-               tt_model_act(model, tt_model_layer_act(layer, ACT_GELU)),
-               tt_model_act(model, tt_model_layer_act(layer, ACT_FC)), s->dwide));
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_FC), wide, s->channels, s->dwide,
-               tt_model_act(model, norm), NULL, s->dbranch));
-    return layernorm(s, tt_model_layer_param(layer, PARAM_LN_2),
-                     tt_model_layer_act(layer, ACT_RESID_MID), norm, false);
+    const tt_model_dims *dims = &model->dims;
+    const size_t act = tt_model_layer_act(layer, ACT_LN_2);
+    const bool is_gelu = dims->mlp == TT_MLP_GELU;
+    void *fc = tt_model_act(model, tt_model_layer_act(layer, ACT_FC));
+    TRY(linear(s, tt_model_layer_param(dims, layer, PARAM_FC_PROJ), s->dresid_act,
+               tt_model_act(model, tt_model_layer_act(layer, ACT_HIDDEN)), is_gelu ? fc : NULL,
+               s->dwide));
+    if (!is_gelu) {
+        TRY(backward_swiglu(s, layer, fc));
+    }
+    TRY(linear(s, tt_model_layer_param(dims, layer, PARAM_FC), is_gelu ? s->dwide : fc,
+               tt_model_act(model, act), NULL, s->dbranch));
+    return norm(s, tt_model_layer_param(dims, layer, PARAM_LN_2),
+                tt_model_layer_act(layer, ACT_RESID_MID), act, false);
 }
 
 static tt_status backward_attention(const sweep *s, int64_t layer)
 {
     tt_model *model = s->model;
-    size_t norm = tt_model_layer_act(layer, ACT_LN_1);
+    const tt_model_dims *dims = &model->dims;
+    const size_t act = tt_model_layer_act(layer, ACT_LN_1);
     void *attn = tt_model_act(model, tt_model_layer_act(layer, ACT_ATTN));
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_PROJ), s->channels, s->channels, s->dresid_act,
-               attn, NULL, s->dbranch));
+    TRY(linear(s, tt_model_layer_param(dims, layer, PARAM_PROJ), s->dresid_act, attn, NULL,
+               s->dbranch));
     const tt_attention_backward_args attention = {
         .batch = s->pass.batch,
         .time = s->pass.time,
-        .heads = model->dims.heads,
+        .heads = dims->heads,
         .channels = s->channels,
         .qkv = tt_model_act(model, tt_model_layer_act(layer, ACT_QKV)),
         .out = attn,
         .lse = tt_model_act(model, tt_model_layer_act(layer, ACT_LSE)),
         .dout = s->dbranch,
         .dqkv = s->dwide,
-        .kv_heads = model->dims.heads,
+        .kv_heads = tt_model_kv_heads(dims),
     };
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_BACKWARD, &attention));
-    TRY(linear(s, tt_model_layer_param(layer, PARAM_QKV), 3 * s->channels, s->channels, s->dwide,
-               tt_model_act(model, norm), NULL, s->dbranch));
-    return layernorm(s, tt_model_layer_param(layer, PARAM_LN_1), tt_model_layer_input(layer), norm,
-                     false);
+    TRY(tt_pass_rotate(&s->pass, 0, s->dwide, true));
+    TRY(linear(s, tt_model_layer_param(dims, layer, PARAM_QKV), s->dwide, tt_model_act(model, act),
+               NULL, s->dbranch));
+    return norm(s, tt_model_layer_param(dims, layer, PARAM_LN_1), tt_model_layer_input(layer), act,
+                false);
 }
 
-/* The positions' gradient has no other share, and no use of every row; the tokens' has the head's.
- */
+static tt_status clear_gradient(const sweep *s, size_t param)
+{
+    tt_model *model = s->model;
+    return tt_tensor_zero(model->context, tt_model_grad(model, param),
+                          (size_t)model->tensors[param].count * model->plan.element);
+}
+
+/* The positions' gradient has no other share, and no use of every row; the tokens' has that of a
+ * tied head. */
 static tt_status backward_embedding(const sweep *s)
 {
     tt_model *model = s->model;
-    void *dwpe = tt_model_grad(model, PARAM_WPE);
-    if (s->overwrite) {
-        TRY(tt_tensor_zero(model->context, dwpe,
-                           (size_t)model->tensors[PARAM_WPE].count * model->plan.element));
+    const bool learned = model->dims.positions == TT_POSITIONS_LEARNED;
+    if (s->overwrite && learned) {
+        TRY(clear_gradient(s, PARAM_WPE));
+    }
+    if (s->overwrite && model->dims.untied) {
+        TRY(clear_gradient(s, PARAM_WTE));
     }
     const tt_embedding_backward_args args = {.batch = s->pass.batch,
                                              .time = s->pass.time,
@@ -146,9 +202,10 @@ static tt_status backward_embedding(const sweep *s)
                                              .tokens = model->memory + model->plan.tokens,
                                              .dout = s->dresid,
                                              .dwte = tt_model_grad(model, PARAM_WTE),
-                                             .dwpe = dwpe};
+                                             .dwpe =
+                                                 learned ? tt_model_grad(model, PARAM_WPE) : NULL};
     TRY(tt_op_run(model->context, TT_OP_EMBEDDING_BACKWARD, &args));
-    return final_gradients(s, PARAM_WTE, PARAM_FIRST_LAYER);
+    return final_gradients(s, PARAM_WTE, tt_model_embedding_params(&model->dims));
 }
 
 tt_status tt_model_backward(tt_model *model, const void *params)
@@ -178,6 +235,9 @@ tt_status tt_model_backward(tt_model *model, const void *params)
         .overwrite = model->step_begins,
     };
     model->step_begins = false;
+    if (model->dims.untied) { /* the head left it complete */
+        TRY(final_gradients(&s, tt_model_head_param(&model->dims), 1));
+    }
     TRY(backward_last_norm(&s));
     for (int64_t layer = model->dims.layers - 1; layer >= 0; layer--) {
         TRY(tt_model_restore_layer(model, layer, s.pass.rows));

@@ -7,31 +7,28 @@ typedef struct decode {
     tt_model *model;
     tt_kv_store *store;
     int64_t position; /* of the first of them */
-    void *resid, *branch, *wide, *gelu;
+    void *resid, *branch, *wide, *hidden;
 } decode;
 
-static tt_status layernorm(const decode *d, size_t param, const void *x, int64_t rows)
+static tt_status norm(const decode *d, size_t param, const void *x, int64_t rows)
 {
-    tt_model *model = d->model;
-    const tt_layernorm_forward_args args = {
+    const tt_model *model = d->model;
+    const tt_norm_tensors tensors = {
         .rows = rows,
-        .channels = model->dims.channels,
         .x = x,
-        .gamma = tt_model_param(model, d->pass.params, param),
-        .beta = tt_model_param(model, d->pass.params, param + 1),
         .y = d->branch,
         .mean = model->memory + model->plan.decode.mean,
         .rstd = model->memory + model->plan.decode.rstd,
     };
-    return tt_op_run(model->context, TT_OP_LAYERNORM_FORWARD, &args);
+    return tt_pass_norm(&d->pass, param, &tensors);
 }
 
 /* resid += x w^T + bias, by way of `projected`. */
-static tt_status project_into_residual(const decode *d, size_t param, int64_t k, const void *x,
+static tt_status project_into_residual(const decode *d, size_t param, const void *x,
                                        void *projected)
 {
     const int64_t channels = d->model->dims.channels;
-    TRY(tt_pass_linear(&d->pass, param, channels, k, x, projected, NULL));
+    TRY(tt_pass_linear(&d->pass, param, x, projected, NULL));
     const tt_add_args add = {
         .n = d->pass.rows * channels, .a = d->resid, .b = projected, .out = d->resid};
     return tt_op_run(d->model->context, TT_OP_ADD, &add);
@@ -40,32 +37,35 @@ static tt_status project_into_residual(const decode *d, size_t param, int64_t k,
 static tt_status decode_layer(const decode *d, int64_t layer)
 {
     tt_model *model = d->model;
-    const int64_t channels = model->dims.channels;
-    TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_1), d->resid, d->pass.rows));
-    TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_QKV), 3 * channels, channels,
-                       d->branch, d->wide, NULL));
-    TRY(tt_kv_store_append(d->store, layer, d->wide, d->pass.rows));
+    const tt_model_dims *dims = &model->dims;
+    const int64_t qkv_width = tt_model_qkv_width(dims);
+    TRY(norm(d, tt_model_layer_param(dims, layer, PARAM_LN_1), d->resid, d->pass.rows));
+    TRY(tt_pass_linear(&d->pass, tt_model_layer_param(dims, layer, PARAM_QKV), d->branch, d->wide,
+                       NULL));
+    TRY(tt_pass_rotate(&d->pass, d->position, d->wide, false));
+    TRY(tt_kv_store_append(d->store, layer, d->wide, qkv_width, d->pass.rows));
     const tt_attention_cached_args attention = {.count = d->pass.rows,
                                                 .position = d->position,
-                                                .heads = model->dims.heads,
-                                                .channels = channels,
-                                                .q_stride = 3 * channels,
+                                                .heads = dims->heads,
+                                                .channels = dims->channels,
+                                                .q_stride = qkv_width,
                                                 .q = d->wide,
                                                 .keys = tt_kv_store_keys(d->store, layer),
                                                 .values = tt_kv_store_values(d->store, layer),
                                                 .out = d->branch,
-                                                .kv_heads = model->dims.heads};
+                                                .kv_heads = tt_model_kv_heads(dims)};
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_CACHED, &attention));
-    TRY(project_into_residual(d, tt_model_layer_param(layer, PARAM_PROJ), channels, d->branch,
+    TRY(project_into_residual(d, tt_model_layer_param(dims, layer, PARAM_PROJ), d->branch,
                               d->wide));
-    TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_2), d->resid, d->pass.rows));
-    TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_FC), 4 * channels, channels,
-                       d->branch, d->wide, d->gelu));
-    return project_into_residual(d, tt_model_layer_param(layer, PARAM_FC_PROJ), 4 * channels,
-                                 d->gelu, d->branch);
+    TRY(norm(d, tt_model_layer_param(dims, layer, PARAM_LN_2), d->resid, d->pass.rows));
+    TRY(tt_pass_expand(&d->pass, tt_model_layer_param(dims, layer, PARAM_FC), d->branch, d->wide,
+                       d->hidden));
+    TRY(tt_pass_gate(&d->pass, d->wide, d->hidden));
+    return project_into_residual(d, tt_model_layer_param(dims, layer, PARAM_FC_PROJ), d->hidden,
+                                 d->branch);
 }
 
-/* The tied head on the last row only. */
+/* The head on the last row only. */
 static tt_status decode_head(const decode *d, float *logits)
 {
     tt_model *model = d->model;
@@ -73,13 +73,14 @@ static tt_status decode_head(const decode *d, float *logits)
     const size_t element = model->plan.element;
     const unsigned char *last =
         (const unsigned char *)d->resid + (size_t)((d->pass.rows - 1) * dims->channels) * element;
-    TRY(layernorm(d, model->tensor_count - 2, last, 1));
+    TRY(norm(d, tt_model_last_norm_param(dims), last, 1));
+    const size_t weight = tt_model_head_param(dims);
     void *row = model->memory + model->plan.decode.logits;
     const tt_linear_forward_args head = {.m = 1,
                                          .n = dims->vocab,
                                          .k = dims->channels,
                                          .x = d->branch,
-                                         .w = tt_model_param(model, d->pass.params, PARAM_WTE),
+                                         .w = tt_model_param(model, d->pass.params, weight),
                                          .y = row,
                                          .real_y = true};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &head));
@@ -109,7 +110,7 @@ static tt_status decode_rows(const decode *d, const int32_t *tokens, float *logi
         .position = d->position,
         .tokens = row_tokens,
         .wte = tt_model_param(model, d->pass.params, PARAM_WTE),
-        .wpe = tt_model_param(model, d->pass.params, PARAM_WPE),
+        .wpe = tt_model_wpe(model, d->pass.params),
         .out = d->resid,
     };
     TRY(tt_op_run(model->context, TT_OP_EMBEDDING_FORWARD, &embedding));
@@ -136,7 +137,7 @@ static tt_status decode_all(tt_model *model, const void *params, tt_kv_store *st
             .resid = model->memory + scratch->resid,
             .branch = model->memory + scratch->branch,
             .wide = model->memory + scratch->wide,
-            .gelu = model->memory + scratch->gelu,
+            .hidden = model->memory + scratch->hidden,
         };
         TRY(decode_rows(&d, tokens + done, done + rows == count ? logits : NULL));
         done += rows;

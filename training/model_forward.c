@@ -34,54 +34,120 @@ static tt_status produced(const tt_pass *pass, size_t act)
 
 /* ---- steps ---- */
 
-tt_status tt_pass_linear(const tt_pass *pass, size_t index, int64_t n, int64_t k, const void *x,
-                         void *y, void *gelu)
+tt_status tt_pass_linear(const tt_pass *pass, size_t index, const void *x, void *y, void *gelu)
 {
-    const tt_linear_forward_args args = {.m = pass->rows,
-                                         .n = n,
-                                         .k = k,
-                                         .x = x,
-                                         .w = tt_model_param(pass->model, pass->params, index),
-                                         .bias =
-                                             tt_model_param(pass->model, pass->params, index + 1),
-                                         .y = y,
-                                         .gelu = gelu};
-    return tt_op_run(pass->model->context, TT_OP_LINEAR_FORWARD, &args);
+    const tt_model *model = pass->model;
+    const tt_linear_forward_args args = {
+        .m = pass->rows,
+        .n = model->tensors[index].dims[0],
+        .k = model->tensors[index].dims[1],
+        .x = x,
+        .w = tt_model_param(model, pass->params, index),
+        .bias = model->dims.unbiased ? NULL : tt_model_param(model, pass->params, index + 1),
+        .y = y,
+        .gelu = gelu};
+    return tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args);
+}
+
+static tt_status rmsnorm(const tt_pass *pass, size_t param, const tt_norm_tensors *t)
+{
+    const tt_model *model = pass->model;
+    const tt_rmsnorm_forward_args args = {.rows = t->rows,
+                                          .channels = model->dims.channels,
+                                          .x = t->x,
+                                          .gamma = tt_model_param(model, pass->params, param),
+                                          .y = t->y,
+                                          .rstd = t->rstd,
+                                          .branch = t->branch,
+                                          .sum = t->sum};
+    return tt_op_run(model->context, TT_OP_RMSNORM_FORWARD, &args);
+}
+
+tt_status tt_pass_norm(const tt_pass *pass, size_t param, const tt_norm_tensors *t)
+{
+    const tt_model *model = pass->model;
+    if (model->dims.norm == TT_NORM_RMSNORM) {
+        return rmsnorm(pass, param, t);
+    }
+    const tt_layernorm_forward_args args = {.rows = t->rows,
+                                            .channels = model->dims.channels,
+                                            .x = t->x,
+                                            .gamma = tt_model_param(model, pass->params, param),
+                                            .beta = tt_model_param(model, pass->params, param + 1),
+                                            .y = t->y,
+                                            .mean = t->mean,
+                                            .rstd = t->rstd,
+                                            .branch = t->branch,
+                                            .sum = t->sum};
+    return tt_op_run(model->context, TT_OP_LAYERNORM_FORWARD, &args);
+}
+
+tt_status tt_pass_rotate(const tt_pass *pass, int64_t position, void *qkv, bool inverse)
+{
+    const tt_model_dims *dims = &pass->model->dims;
+    if (dims->positions != TT_POSITIONS_ROTARY) {
+        return TT_OK;
+    }
+    const tt_rope_args args = {.batch = pass->batch,
+                               .time = pass->time,
+                               .position = position,
+                               .heads = dims->heads,
+                               .kv_heads = tt_model_kv_heads(dims),
+                               .size = tt_model_head_size(dims),
+                               .theta = tt_model_rope_theta(dims),
+                               .qkv = qkv,
+                               .inverse = inverse};
+    return tt_op_run(pass->model->context, TT_OP_ROPE, &args);
+}
+
+tt_status tt_pass_expand(const tt_pass *pass, size_t index, const void *x, void *fc, void *hidden)
+{
+    const bool is_gelu = pass->model->dims.mlp == TT_MLP_GELU;
+    return tt_pass_linear(pass, index, x, fc, is_gelu ? hidden : NULL);
+}
+
+tt_status tt_pass_gate(const tt_pass *pass, const void *fc, void *hidden)
+{
+    const tt_model_dims *dims = &pass->model->dims;
+    if (dims->mlp != TT_MLP_SWIGLU) {
+        return TT_OK;
+    }
+    const tt_swiglu_forward_args args = {
+        .rows = pass->rows, .width = tt_model_mlp_width(dims), .x = fc, .y = hidden};
+    return tt_op_run(pass->model->context, TT_OP_SWIGLU_FORWARD, &args);
 }
 
 /* The norm whose weight is parameter `param` and whose output is activation `act`, of activation
  * `input` or, with a `sum` (not NO_ACT), of input + branch, which becomes that activation. */
-static tt_status layernorm(const tt_pass *pass, size_t param, size_t input, int64_t sum, size_t act)
+static tt_status norm(const tt_pass *pass, size_t param, size_t input, int64_t sum, size_t act)
 {
     tt_model *model = pass->model;
     const bool adds = sum != NO_ACT;
-    const tt_layernorm_forward_args args = {
+    const tt_norm_tensors tensors = {
         .rows = pass->rows,
-        .channels = model->dims.channels,
         .x = tt_model_act(model, input),
-        .gamma = tt_model_param(model, pass->params, param),
-        .beta = tt_model_param(model, pass->params, param + 1),
         .y = tt_model_act(model, act),
         .mean = tt_model_act(model, act + 1),
         .rstd = tt_model_act(model, act + 2),
         .branch = adds ? tt_model_branch(model) : NULL,
         .sum = adds ? tt_model_act(model, (size_t)sum) : NULL,
     };
-    TRY(tt_op_run(model->context, TT_OP_LAYERNORM_FORWARD, &args));
+    TRY(tt_pass_norm(pass, param, &tensors));
     if (adds) {
         TRY(produced(pass, (size_t)sum));
     }
     TRY(produced(pass, act));
-    TRY(produced(pass, act + 1));
+    if (model->acts[act + 1].width) {
+        TRY(produced(pass, act + 1));
+    }
     return produced(pass, act + 2);
 }
 
 /* branch = x w^T + bias; the next norm adds it to the residual stream. */
-static tt_status project(const tt_pass *pass, size_t param, int64_t k, size_t x)
+static tt_status project(const tt_pass *pass, size_t param, size_t x)
 {
     tt_model *model = pass->model;
-    return tt_pass_linear(pass, param, model->dims.channels, k, tt_model_act(model, x),
-                          tt_model_branch(model), NULL);
+    return tt_pass_linear(pass, param, tt_model_act(model, x), tt_model_branch(model), NULL);
 }
 
 static tt_status embed(const tt_pass *pass)
@@ -94,7 +160,7 @@ static tt_status embed(const tt_pass *pass)
         .position = 0,
         .tokens = model->memory + model->plan.tokens,
         .wte = tt_model_param(model, pass->params, PARAM_WTE),
-        .wpe = tt_model_param(model, pass->params, PARAM_WPE),
+        .wpe = tt_model_wpe(model, pass->params),
         .out = tt_model_act(model, ACT_EMBED),
     };
     TRY(tt_op_run(model->context, TT_OP_EMBEDDING_FORWARD, &args));
@@ -104,22 +170,23 @@ static tt_status embed(const tt_pass *pass)
 static tt_status attend(const tt_pass *pass, int64_t layer)
 {
     tt_model *model = pass->model;
-    const int64_t channels = model->dims.channels;
+    const tt_model_dims *dims = &model->dims;
     size_t norm = tt_model_layer_act(layer, ACT_LN_1);
     size_t qkv = tt_model_layer_act(layer, ACT_QKV);
     size_t attn = tt_model_layer_act(layer, ACT_ATTN);
     size_t lse = tt_model_layer_act(layer, ACT_LSE);
-    TRY(tt_pass_linear(pass, tt_model_layer_param(layer, PARAM_QKV), 3 * channels, channels,
+    TRY(tt_pass_linear(pass, tt_model_layer_param(dims, layer, PARAM_QKV),
                        tt_model_act(model, norm), tt_model_act(model, qkv), NULL));
+    TRY(tt_pass_rotate(pass, 0, tt_model_act(model, qkv), false));
     TRY(produced(pass, qkv));
     const tt_attention_forward_args args = {.batch = pass->batch,
                                             .time = pass->time,
-                                            .heads = model->dims.heads,
-                                            .channels = channels,
+                                            .heads = dims->heads,
+                                            .channels = dims->channels,
                                             .qkv = tt_model_act(model, qkv),
                                             .out = tt_model_act(model, attn),
                                             .lse = tt_model_act(model, lse),
-                                            .kv_heads = model->dims.heads};
+                                            .kv_heads = tt_model_kv_heads(dims)};
     TRY(tt_op_run(model->context, TT_OP_ATTENTION_FORWARD, &args));
     TRY(produced(pass, attn));
     return produced(pass, lse);
@@ -128,36 +195,36 @@ static tt_status attend(const tt_pass *pass, int64_t layer)
 static tt_status expand(const tt_pass *pass, int64_t layer)
 {
     tt_model *model = pass->model;
-    const int64_t channels = model->dims.channels;
     size_t fc = tt_model_layer_act(layer, ACT_FC);
-    size_t gelu = tt_model_layer_act(layer, ACT_GELU);
-    TRY(tt_pass_linear(pass, tt_model_layer_param(layer, PARAM_FC), 4 * channels, channels,
+    size_t hidden = tt_model_layer_act(layer, ACT_HIDDEN);
+    TRY(tt_pass_expand(pass, tt_model_layer_param(&model->dims, layer, PARAM_FC),
                        tt_model_act(model, tt_model_layer_act(layer, ACT_LN_2)),
-                       tt_model_act(model, fc), tt_model_act(model, gelu)));
+                       tt_model_act(model, fc), tt_model_act(model, hidden)));
     TRY(produced(pass, fc));
-    return produced(pass, gelu);
+    TRY(tt_pass_gate(pass, tt_model_act(model, fc), tt_model_act(model, hidden)));
+    return produced(pass, hidden);
 }
 
 static tt_status forward_layer(const tt_pass *pass, int64_t layer)
 {
-    const int64_t channels = pass->model->dims.channels;
+    const tt_model_dims *dims = &pass->model->dims;
     const size_t middle = tt_model_layer_act(layer, ACT_RESID_MID);
     if (layer == 0) {
-        TRY(layernorm(pass, tt_model_layer_param(0, PARAM_LN_1), ACT_EMBED, NO_ACT,
-                      tt_model_layer_act(0, ACT_LN_1)));
+        TRY(norm(pass, tt_model_layer_param(dims, 0, PARAM_LN_1), ACT_EMBED, NO_ACT,
+                 tt_model_layer_act(0, ACT_LN_1)));
     } else {
-        TRY(layernorm(pass, tt_model_layer_param(layer, PARAM_LN_1),
-                      tt_model_layer_act(layer - 1, ACT_RESID_MID),
-                      (int64_t)tt_model_layer_input(layer), tt_model_layer_act(layer, ACT_LN_1)));
+        TRY(norm(pass, tt_model_layer_param(dims, layer, PARAM_LN_1),
+                 tt_model_layer_act(layer - 1, ACT_RESID_MID), (int64_t)tt_model_layer_input(layer),
+                 tt_model_layer_act(layer, ACT_LN_1)));
     }
     TRY(attend(pass, layer));
-    TRY(project(pass, tt_model_layer_param(layer, PARAM_PROJ), channels,
+    TRY(project(pass, tt_model_layer_param(dims, layer, PARAM_PROJ),
                 tt_model_layer_act(layer, ACT_ATTN)));
-    TRY(layernorm(pass, tt_model_layer_param(layer, PARAM_LN_2), tt_model_layer_input(layer),
-                  (int64_t)middle, tt_model_layer_act(layer, ACT_LN_2)));
+    TRY(norm(pass, tt_model_layer_param(dims, layer, PARAM_LN_2), tt_model_layer_input(layer),
+             (int64_t)middle, tt_model_layer_act(layer, ACT_LN_2)));
     TRY(expand(pass, layer));
-    return project(pass, tt_model_layer_param(layer, PARAM_FC_PROJ), 4 * channels,
-                   tt_model_layer_act(layer, ACT_GELU));
+    return project(pass, tt_model_layer_param(dims, layer, PARAM_FC_PROJ),
+                   tt_model_layer_act(layer, ACT_HIDDEN));
 }
 
 /* The norm before the head. */
@@ -165,9 +232,9 @@ static tt_status forward_last_norm(const tt_pass *pass)
 {
     const tt_model *model = pass->model;
     const int64_t last = model->dims.layers - 1;
-    return layernorm(pass, model->tensor_count - 2, tt_model_layer_act(last, ACT_RESID_MID),
-                     (int64_t)tt_model_layer_act(last, ACT_RESID),
-                     tt_model_head_act(&model->dims, ACT_LN_F));
+    return norm(
+        pass, tt_model_last_norm_param(&model->dims), tt_model_layer_act(last, ACT_RESID_MID),
+        (int64_t)tt_model_layer_act(last, ACT_RESID), tt_model_head_act(&model->dims, ACT_LN_F));
 }
 
 /* ---- passes ---- */
@@ -197,6 +264,7 @@ static tt_status begin_pass(tt_pass *pass, const int32_t *tokens, const int32_t 
     model->logits_rows = 0;
     model->loss_rows = 0;
     model->backward_due = false;
+    model->fc_spent = model->dims.layers;
     model->probe_phase = TT_PROBE_FORWARD;
     tt_model_forget_buffers(model);
     if (pass->save) {

@@ -1,9 +1,9 @@
-/* The tied head and the loss, some rows at a time: the logits of all tokens never exist at once.
+/* The head and the loss, some rows at a time: the logits of all tokens never exist at once.
  *
  * A chunk is rows of tokens and not columns of the vocabulary: with columns every logit would have
  * to be computed twice, for the log-sum-exp and again for the gradient, which is a third more work
- * than the head's three products. What rows cost is that each chunk reads and writes wte's
- * gradient. */
+ * than the head's three products. What rows cost is that each chunk reads and writes its
+ * weight's gradient. */
 #include "model_internal.h"
 
 #include <math.h>
@@ -13,6 +13,7 @@ typedef struct chunk {
     const tt_pass *pass;
     tt_model *model;
     int64_t first, rows;
+    size_t weight;               /* parameter */
     size_t norm, logits, losses; /* activations */
 } chunk;
 
@@ -44,7 +45,7 @@ static tt_status forward_chunk(const chunk *c)
                                          .n = model->dims.vocab,
                                          .k = model->dims.channels,
                                          .x = norm_of(c),
-                                         .w = tt_model_param(model, c->pass->params, PARAM_WTE),
+                                         .w = tt_model_param(model, c->pass->params, c->weight),
                                          .y = tt_model_act(model, c->logits),
                                          .real_y = true};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args));
@@ -82,7 +83,7 @@ static tt_status score_chunk(const chunk *c, double scale, double *sum)
     return TT_OK;
 }
 
-/* wte's gradient, which is not final before the embedding's share, and ln_f's. */
+/* The gradient of the head's weight (a tied one, wte, lacks the embedding's share), and ln_f's. */
 static tt_status backward_chunk(const chunk *c)
 {
     tt_model *model = c->model;
@@ -92,7 +93,7 @@ static tt_status backward_chunk(const chunk *c)
                                         .k = model->dims.channels,
                                         .dy = dlogits,
                                         .x = norm_of(c),
-                                        .dw = tt_model_grad(model, PARAM_WTE),
+                                        .dw = tt_model_grad(model, c->weight),
                                         .overwrite = model->step_begins && c->first == 0};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_WGRAD, &wgrad));
     const tt_linear_dgrad_args dgrad = {
@@ -100,7 +101,7 @@ static tt_status backward_chunk(const chunk *c)
         .n = model->dims.vocab,
         .k = model->dims.channels,
         .dy = dlogits,
-        .w = tt_model_param(model, c->pass->params, PARAM_WTE),
+        .w = tt_model_param(model, c->pass->params, c->weight),
         .dx = part(c, tt_model_branch(model)),
     };
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
@@ -113,6 +114,7 @@ tt_status tt_pass_head(const tt_pass *pass, bool has_targets, double scale, doub
     const int64_t most = model->plan.pass.head_rows;
     chunk c = {.pass = pass,
                .model = model,
+               .weight = tt_model_head_param(dims),
                .norm = tt_model_head_act(dims, ACT_LN_F),
                .logits = tt_model_head_act(dims, ACT_LOGITS),
                .losses = tt_model_head_act(dims, ACT_LOSSES)};

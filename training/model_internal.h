@@ -5,12 +5,11 @@
 #include "model.h"
 #include "try.h"
 
-/* Parameter tensors: wte, wpe, then these for each layer, then ln_f's two. A weight's bias follows
- * it. */
+/* Parameter tensors: wte, wpe, then these for each layer, then ln_f's, then the head's; less those
+ * that the dims leave out. A weight's bias follows it. */
 enum {
     PARAM_WTE,
-    PARAM_WPE,
-    PARAM_FIRST_LAYER,
+    PARAM_WPE, /* with learned positions */
 };
 typedef enum tt_layer_param {
     PARAM_LN_1,
@@ -29,7 +28,7 @@ typedef enum tt_layer_param {
 } tt_layer_param;
 
 /* Activations: embed, then these for each layer, then the head's. A norm's mean and rstd follow
- * it. */
+ * it; the mean of an RMSNorm has no width. */
 enum {
     ACT_EMBED,
     ACT_FIRST_LAYER,
@@ -46,7 +45,7 @@ typedef enum tt_layer_act {
     ACT_LN_2_MEAN,
     ACT_LN_2_RSTD,
     ACT_FC,
-    ACT_GELU,
+    ACT_HIDDEN, /* of the MLP: the GELU of fc, or its SwiGLU */
     ACT_RESID,
     ACTS_PER_LAYER,
 } tt_layer_act;
@@ -76,7 +75,7 @@ enum { NO_ACT = -1 };
  * it. */
 enum { BUFFER_LAST = ACTS_PER_LAYER, ACT_BUFFERS };
 typedef struct tt_act_saving {
-    tt_compressor *given;      /* with the codec that was asked for */
+    tt_compressor *given; /* with the codec that was asked for */
     tt_act_form asked;
     tt_compressor *compressor; /* NULL with F32: no buffer is shared, nothing is encoded */
     tt_act_form form;          /* in force */
@@ -96,13 +95,13 @@ typedef struct tt_pass_scratch {
                       and in backward, the gradient that goes down a branch */
     size_t dresid_act; /* [rows, C]: dresid in bf16, for products; the other half of branch */
     size_t dresid;     /* [rows, C]: the gradient that runs down the residual stream */
-    size_t dwide;      /* [rows, 4C] act */
+    size_t dwide;      /* [rows, as wide as qkv and hidden] act */
     size_t logits;     /* [head_rows, V] */
     int64_t head_rows; /* whose logits are there at a time */
 } tt_pass_scratch;
 typedef struct tt_decode_scratch {
     int64_t rows; /* tokens decoded at a time */
-    size_t tokens, resid, branch, wide, gelu, mean, rstd, logits;
+    size_t tokens, resid, branch, wide, hidden, mean, rstd, logits;
 } tt_decode_scratch;
 
 /* Where everything lies in one piece of tensor memory. */
@@ -151,18 +150,35 @@ struct tt_model {
     int64_t loss_rows;   /* that have a loss */
     bool backward_due;   /* the last pass left ln_f's gradient and the head's share of wte's */
     bool step_begins;    /* gradients take the place of what is there */
+    int64_t fc_spent;    /* the SwiGLUs from this layer on have their gradient in the place of fc */
 };
 
-/* ---- model_layout.c ---- */
+/* ---- model_dims.c ---- */
 
-size_t tt_model_layer_param(int64_t layer, tt_layer_param which);
-size_t tt_model_layer_act(int64_t layer, tt_layer_act which);
-size_t tt_model_head_act(const tt_model_dims *dims, tt_head_act which);
+int64_t tt_model_head_size(const tt_model_dims *dims);
+int64_t tt_model_qkv_width(const tt_model_dims *dims);
+int64_t tt_model_fc_width(const tt_model_dims *dims);
+double tt_model_rope_theta(const tt_model_dims *dims);
+/* Tensors of the embedding, of a norm and of a product. */
+size_t tt_model_embedding_params(const tt_model_dims *dims);
+size_t tt_model_norm_params(const tt_model_dims *dims);
+size_t tt_model_linear_params(const tt_model_dims *dims);
+/* Where they are among all; the head's is wte if that is tied. */
+size_t tt_model_layer_param(const tt_model_dims *dims, int64_t layer, tt_layer_param which);
+size_t tt_model_last_norm_param(const tt_model_dims *dims);
+size_t tt_model_head_param(const tt_model_dims *dims);
 size_t tt_model_count_tensors(const tt_model_dims *dims);
-size_t tt_model_count_acts(const tt_model_dims *dims);
 /* Fills tensors[tt_model_count_tensors()]; returns the elements of the flat vector. `tensors` may
  * be NULL. */
 int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tensors);
+
+/* ---- model_layout.c ---- */
+
+size_t tt_model_layer_act(int64_t layer, tt_layer_act which);
+size_t tt_model_head_act(const tt_model_dims *dims, tt_head_act which);
+size_t tt_model_count_acts(const tt_model_dims *dims);
+/* Elements per token; 0: there is no such tensor. */
+int64_t tt_model_act_width(const tt_model_dims *dims, size_t index);
 /* Fills acts[tt_model_count_acts()] and *plan. `acts` may be NULL. plan->bytes is SIZE_MAX when
  * the sum is beyond the address space. */
 void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype,
@@ -208,6 +224,13 @@ static inline const void *tt_model_param(const tt_model *model, const void *para
            (size_t)model->tensors[index].offset * model->plan.element;
 }
 
+/* NULL without learned positions. */
+static inline const void *tt_model_wpe(const tt_model *model, const void *params)
+{
+    const bool learned = model->dims.positions == TT_POSITIONS_LEARNED;
+    return learned ? tt_model_param(model, params, PARAM_WPE) : NULL;
+}
+
 static inline void *tt_model_grad(const tt_model *model, size_t index)
 {
     return model->memory + model->plan.gradients +
@@ -237,10 +260,23 @@ static inline size_t tt_model_layer_input(int64_t layer)
     return layer ? tt_model_layer_act(layer - 1, ACT_RESID) : ACT_EMBED;
 }
 
-/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it; gelu (may
- * be NULL) = GELU(y). */
-tt_status tt_pass_linear(const tt_pass *pass, size_t index, int64_t n, int64_t k, const void *x,
-                         void *y, void *gelu);
+/* y[rows, n] = x[rows, k] w^T + bias, with the weight w[n, k] at `index` and its bias, if it has
+ * one, after it; gelu (may be NULL) = GELU(y). */
+tt_status tt_pass_linear(const tt_pass *pass, size_t index, const void *x, void *y, void *gelu);
+/* A norm of x or, with `branch` (else NULL), of sum = x + branch; `mean` is of no use to RMSNorm.
+ */
+typedef struct tt_norm_tensors {
+    int64_t rows;
+    const void *x, *branch;
+    void *sum, *y, *mean, *rstd;
+} tt_norm_tensors;
+tt_status tt_pass_norm(const tt_pass *pass, size_t param, const tt_norm_tensors *tensors);
+/* With rotary positions: turns queries and keys, the first token being at `position`, or back. */
+tt_status tt_pass_rotate(const tt_pass *pass, int64_t position, void *qkv, bool inverse);
+/* fc, hidden: what the MLP's first product, whose weight is at `index`, makes of x. tt_pass_expand
+ * leaves a SwiGLU to tt_pass_gate, so that fc can be shown between them. */
+tt_status tt_pass_expand(const tt_pass *pass, size_t index, const void *x, void *fc, void *hidden);
+tt_status tt_pass_gate(const tt_pass *pass, const void *fc, void *hidden);
 /* The probe sees `count` elements of activation `act`. */
 tt_status tt_pass_show(const tt_pass *pass, size_t act, void *data, int64_t count);
 

@@ -1,128 +1,13 @@
-/* Names, shapes and places of parameters and activations. */
+/* Names, shapes and places of activations, and of all that a pass works in. */
 #include "model_internal.h"
 
 #include <stdio.h>
 
-enum { ALIGN_ELEMENTS = 16, ALIGN_BYTES = 64, DECODE_ROWS = 256 };
+enum { ALIGN_BYTES = 64, DECODE_ROWS = 256 };
 
 /* What the logits of the rows that the head has in hand may take, and how few rows those may be:
  * each lot of them reads and writes wte's gradient. */
 enum { HEAD_BYTES = 64 << 20, HEAD_ROWS_MIN = 64 };
-
-/* With these every element count of the parameters stays below 2^60. */
-static const int64_t max_layers = INT64_C(1) << 16;
-static const int64_t max_channels = INT64_C(1) << 20;
-
-static tt_status check_range(const char *key, int64_t value, int64_t limit)
-{
-    if (value >= 1 && value <= limit) {
-        return TT_OK;
-    }
-    return tt_fail(TT_ECONFIG, "model.%s is %lld; give a number from 1 to %lld", key,
-                   (long long)value, (long long)limit);
-}
-
-tt_status tt_model_dims_check(const tt_model_dims *dims)
-{
-    TRY(check_range("layers", dims->layers, max_layers));
-    TRY(check_range("channels", dims->channels, max_channels));
-    TRY(check_range("heads", dims->heads, dims->channels));
-    TRY(check_range("context", dims->context, INT32_MAX));
-    TRY(check_range("vocab", dims->vocab, INT32_MAX));
-    if (dims->channels % dims->heads) {
-        return tt_fail(TT_ECONFIG,
-                       "model.channels (%lld) is not a multiple of model.heads (%lld); every head "
-                       "needs the same share of the channels",
-                       (long long)dims->channels, (long long)dims->heads);
-    }
-    return TT_OK;
-}
-
-/* ---- parameters ---- */
-
-size_t tt_model_layer_param(int64_t layer, tt_layer_param which)
-{
-    return PARAM_FIRST_LAYER + (size_t)layer * PARAMS_PER_LAYER + (size_t)which;
-}
-
-size_t tt_model_count_tensors(const tt_model_dims *dims)
-{
-    return tt_model_layer_param(dims->layers, PARAM_LN_1) + 2;
-}
-
-typedef struct param_rule {
-    const char *name;
-    int rows, columns; /* in multiples of C; columns 0: a vector */
-    bool residual;
-} param_rule;
-
-static const param_rule layer_params[PARAMS_PER_LAYER] = {
-    [PARAM_LN_1] = {"ln_1.weight", 1, 0, false},
-    [PARAM_LN_1_BIAS] = {"ln_1.bias", 1, 0, false},
-    [PARAM_QKV] = {"attn.c_attn.weight", 3, 1, false},
-    [PARAM_QKV_BIAS] = {"attn.c_attn.bias", 3, 0, false},
-    [PARAM_PROJ] = {"attn.c_proj.weight", 1, 1, true},
-    [PARAM_PROJ_BIAS] = {"attn.c_proj.bias", 1, 0, false},
-    [PARAM_LN_2] = {"ln_2.weight", 1, 0, false},
-    [PARAM_LN_2_BIAS] = {"ln_2.bias", 1, 0, false},
-    [PARAM_FC] = {"mlp.c_fc.weight", 4, 1, false},
-    [PARAM_FC_BIAS] = {"mlp.c_fc.bias", 4, 0, false},
-    [PARAM_FC_PROJ] = {"mlp.c_proj.weight", 1, 4, true},
-    [PARAM_FC_PROJ_BIAS] = {"mlp.c_proj.bias", 1, 0, false},
-};
-
-/* Walks the flat vector; with `tensors` NULL only the elements are counted. */
-typedef struct param_cursor {
-    tt_param_tensor *tensors;
-    size_t index;
-    int64_t offset;
-} param_cursor;
-
-/* columns 0: a vector (norms and biases), which takes no weight decay. */
-static void place_param(param_cursor *cursor, int64_t layer, const char *name, int64_t rows,
-                        int64_t columns, bool residual)
-{
-    int64_t count = columns ? rows * columns : rows;
-    if (cursor->tensors) {
-        tt_param_tensor *tensor = &cursor->tensors[cursor->index];
-        *tensor = (tt_param_tensor){.rank = columns ? 2 : 1,
-                                    .dims = {rows, columns ? columns : 1},
-                                    .count = count,
-                                    .offset = cursor->offset,
-                                    .decay = columns != 0,
-                                    .residual = residual};
-        if (layer < 0) {
-            snprintf(tensor->name, sizeof tensor->name, "%s", name);
-        } else {
-            snprintf(tensor->name, sizeof tensor->name, "h.%lld.%s", (long long)layer, name);
-        }
-    }
-    cursor->index++;
-    cursor->offset += (count + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
-}
-
-int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tensors)
-{
-    const int64_t channels = dims->channels;
-    param_cursor cursor = {.tensors = tensors};
-    place_param(&cursor, -1, "wte.weight", dims->vocab, channels, false);
-    place_param(&cursor, -1, "wpe.weight", dims->context, channels, false);
-    for (int64_t layer = 0; layer < dims->layers; layer++) {
-        for (int which = 0; which < PARAMS_PER_LAYER; which++) {
-            const param_rule *rule = &layer_params[which];
-            place_param(&cursor, layer, rule->name, rule->rows * channels, rule->columns * channels,
-                        rule->residual);
-        }
-    }
-    place_param(&cursor, -1, "ln_f.weight", channels, 0, false);
-    place_param(&cursor, -1, "ln_f.bias", channels, 0, false);
-    return cursor.offset;
-}
-
-int64_t tt_model_param_count(const tt_model_dims *dims)
-{
-    return tt_model_lay_out_params(dims, NULL);
-}
 
 /* ---- activations ---- */
 
@@ -153,7 +38,7 @@ static const char *const layer_act_names[ACTS_PER_LAYER] = {
     [ACT_LN_2_MEAN] = "ln_2.mean",
     [ACT_LN_2_RSTD] = "ln_2.rstd",
     [ACT_FC] = "fc",
-    [ACT_GELU] = "gelu",
+    [ACT_HIDDEN] = "gelu",
     [ACT_RESID] = "resid",
 };
 
@@ -162,21 +47,28 @@ static const char *const head_act_names[ACTS_OF_HEAD] = {
     [ACT_LOGITS] = "logits", [ACT_LOSSES] = "losses",
 };
 
+static int64_t mean_width(const tt_model_dims *dims)
+{
+    return dims->norm == TT_NORM_LAYERNORM ? 1 : 0;
+}
+
 static int64_t layer_act_width(const tt_model_dims *dims, tt_layer_act which)
 {
     switch (which) {
     case ACT_LN_1_MEAN:
-    case ACT_LN_1_RSTD:
     case ACT_LN_2_MEAN:
+        return mean_width(dims);
+    case ACT_LN_1_RSTD:
     case ACT_LN_2_RSTD:
         return 1;
     case ACT_LSE:
         return dims->heads;
     case ACT_QKV:
-        return 3 * dims->channels;
+        return tt_model_qkv_width(dims);
     case ACT_FC:
-    case ACT_GELU:
-        return 4 * dims->channels;
+        return tt_model_fc_width(dims);
+    case ACT_HIDDEN:
+        return tt_model_mlp_width(dims);
     default:
         return dims->channels;
     }
@@ -187,6 +79,8 @@ static int64_t head_act_width(const tt_model_dims *dims, tt_head_act which)
     switch (which) {
     case ACT_LN_F:
         return dims->channels;
+    case ACT_LN_F_MEAN:
+        return mean_width(dims);
     case ACT_LOGITS:
         return dims->vocab;
     default:
@@ -219,7 +113,7 @@ static int act_buffer(const tt_model_dims *dims, size_t index)
     }
 }
 
-static int64_t act_width(const tt_model_dims *dims, size_t index)
+int64_t tt_model_act_width(const tt_model_dims *dims, size_t index)
 {
     const size_t head = tt_model_head_act(dims, ACT_LN_F);
     if (index == ACT_EMBED) {
@@ -243,7 +137,7 @@ static bool is_act(const tt_model_dims *dims, size_t index)
     case ACT_ATTN:
     case ACT_LN_2:
     case ACT_FC:
-    case ACT_GELU:
+    case ACT_HIDDEN:
         return true;
     default:
         return false;
@@ -263,15 +157,17 @@ static void describe_acts(const tt_model_dims *dims, tt_dtype dtype, tt_activati
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         tt_activation *act = &acts[i];
         *act = (tt_activation){
-            .width = act_width(dims, i), .buffer = act_buffer(dims, i), .dtype = dtype};
+            .width = tt_model_act_width(dims, i), .buffer = act_buffer(dims, i), .dtype = dtype};
         if (i == ACT_EMBED) {
             snprintf(act->name, sizeof act->name, "act.embed");
         } else if (i >= head) {
             snprintf(act->name, sizeof act->name, "act.%s", head_act_names[i - head]);
         } else {
+            const size_t which = (i - ACT_FIRST_LAYER) % ACTS_PER_LAYER;
+            const bool is_swiglu = which == ACT_HIDDEN && dims->mlp == TT_MLP_SWIGLU;
             snprintf(act->name, sizeof act->name, "act.h.%zu.%s",
                      (i - ACT_FIRST_LAYER) / ACTS_PER_LAYER,
-                     layer_act_names[(i - ACT_FIRST_LAYER) % ACTS_PER_LAYER]);
+                     is_swiglu ? "swiglu" : layer_act_names[which]);
         }
     }
 }
@@ -306,7 +202,7 @@ static void place_small(const tt_model_dims *dims, int64_t rows, size_t element,
 {
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         if (!is_large(dims, i) && i != tt_model_head_act(dims, ACT_LOGITS)) {
-            size_t offset = take(used, rows, act_width(dims, i), element);
+            size_t offset = take(used, rows, tt_model_act_width(dims, i), element);
             if (acts) {
                 acts[i].offset = offset;
             }
@@ -336,7 +232,7 @@ static void place_buffers(const tt_model_dims *dims, int64_t rows, size_t elemen
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
         const int buffer = act_buffer(dims, i);
         if (buffer >= 0 && !placed[buffer]) {
-            buffers[buffer] = take(used, rows, act_width(dims, i), element);
+            buffers[buffer] = take(used, rows, tt_model_act_width(dims, i), element);
             placed[buffer] = true;
         }
     }
@@ -357,7 +253,7 @@ size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, tt_act_form
         if (!is_large(dims, i)) {
             continue;
         }
-        const int64_t width = act_width(dims, i);
+        const int64_t width = tt_model_act_width(dims, i);
         tt_activation act = {.dtype = is_act(dims, i) ? form.compute : real_of(form.compute)};
         if (is_encoded && buffer >= 0 && buffer != BUFFER_LAST) {
             act.encoded = take_bytes(&used, tt_codec_bytes(form.codec, form.block, rows * width));
@@ -401,6 +297,11 @@ static size_t end_of_large(const tt_model_dims *dims, int64_t rows, tt_dtype dty
     return end;
 }
 
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* The branch has room for real elements: in bf16 that is room for two tensors. */
 static void lay_out_pass(const tt_model_dims *dims, int64_t rows, size_t element, size_t *used,
                          tt_pass_scratch *scratch)
@@ -419,7 +320,8 @@ size_t tt_model_pass_end(const tt_model_dims *dims, int64_t rows, const tt_model
 {
     size_t backward = plan->pass.dwide;
     size_t head = plan->pass.logits;
-    (void)take(&backward, rows, 4 * dims->channels, tt_dtype_size(compute));
+    const int64_t wide = larger(tt_model_qkv_width(dims), tt_model_mlp_width(dims));
+    (void)take(&backward, rows, wide, tt_dtype_size(compute));
     (void)take(&head, plan->pass.head_rows, dims->vocab, plan->element);
     return backward > head ? backward : head;
 }
@@ -433,8 +335,9 @@ static size_t lay_out_decode(const tt_model_dims *dims, size_t element, size_t s
     scratch->tokens = take(&used, rows, 1, sizeof(int32_t));
     scratch->resid = take(&used, rows, dims->channels, element);
     scratch->branch = take(&used, rows, dims->channels, element);
-    scratch->wide = take(&used, rows, 4 * dims->channels, element);
-    scratch->gelu = take(&used, rows, 4 * dims->channels, element);
+    scratch->wide =
+        take(&used, rows, larger(tt_model_qkv_width(dims), tt_model_fc_width(dims)), element);
+    scratch->hidden = take(&used, rows, tt_model_mlp_width(dims), element);
     scratch->mean = take(&used, rows, 1, element);
     scratch->rstd = take(&used, rows, 1, element);
     scratch->logits = take(&used, 1, dims->vocab, element);
@@ -495,34 +398,4 @@ size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t
     const int64_t rows = batch * time;
     const size_t end = tt_model_place_large(dims, rows, form, plan.large, NULL, NULL);
     return tt_model_pass_end(dims, rows, &plan, form.compute) - (plan.gradients - end);
-}
-
-/* ---- for the tuner ---- */
-
-size_t tt_model_gemm_shapes(const tt_model_dims *dims, int64_t batch, int64_t time,
-                            tt_gemm_shape *out, size_t capacity)
-{
-    const int64_t rows = batch * time;
-    const int64_t channels = dims->channels;
-    const int layers = (int)dims->layers;
-    const struct {
-        int64_t n, k;
-        int count;
-    } products[] = {{3 * channels, channels, layers},
-                    {channels, channels, layers},
-                    {4 * channels, channels, layers},
-                    {channels, 4 * channels, layers},
-                    {dims->vocab, channels, 1}};
-    static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
-    size_t count = 0;
-    for (size_t op = 0; op < sizeof ops / sizeof ops[0]; op++) {
-        for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
-            if (count < capacity) {
-                out[count] =
-                    (tt_gemm_shape){ops[op], rows, products[i].n, products[i].k, products[i].count};
-            }
-            count++;
-        }
-    }
-    return count;
 }

@@ -65,8 +65,8 @@ static tt_status restore_act(tt_model *model, size_t act, int64_t rows)
 
 tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows)
 {
-    static const tt_layer_act large[] = {ACT_LN_1, ACT_QKV, ACT_ATTN, ACT_RESID_MID,
-                                         ACT_LN_2, ACT_FC,  ACT_GELU};
+    static const tt_layer_act large[] = {ACT_LN_1, ACT_QKV, ACT_ATTN,  ACT_RESID_MID,
+                                         ACT_LN_2, ACT_FC,  ACT_HIDDEN};
     if (!model->saving.compressor) {
         return TT_OK;
     }

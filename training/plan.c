@@ -3,14 +3,30 @@
 
 #include <string.h>
 
+static bool is(const tt_config *config, const char *key, const char *choice)
+{
+    return strcmp(tt_config_string(config, key), choice) == 0;
+}
+
 tt_model_dims tt_dims_from_config(const tt_config *config)
 {
+    const bool has_kv_heads = !tt_config_is_auto(config, "model.kv_heads");
+    const bool has_mlp_width = !tt_config_is_auto(config, "model.mlp_width");
     return (tt_model_dims){
         .layers = tt_config_int(config, "model.layers"),
         .heads = tt_config_int(config, "model.heads"),
         .channels = tt_config_int(config, "model.channels"),
         .context = tt_config_int(config, "model.context"),
         .vocab = tt_config_int(config, "model.vocab"),
+        .norm = is(config, "model.norm", "rmsnorm") ? TT_NORM_RMSNORM : TT_NORM_LAYERNORM,
+        .positions =
+            is(config, "model.positions", "rotary") ? TT_POSITIONS_ROTARY : TT_POSITIONS_LEARNED,
+        .mlp = is(config, "model.mlp", "swiglu") ? TT_MLP_SWIGLU : TT_MLP_GELU,
+        .kv_heads = has_kv_heads ? tt_config_int(config, "model.kv_heads") : 0,
+        .mlp_width = has_mlp_width ? tt_config_int(config, "model.mlp_width") : 0,
+        .rope_theta = tt_config_float(config, "model.rope_theta"),
+        .unbiased = !tt_config_bool(config, "model.bias"),
+        .untied = !tt_config_bool(config, "model.tied"),
     };
 }
 
@@ -18,18 +34,14 @@ tt_model_dims tt_dims_from_config(const tt_config *config)
  * causal attention's 12 x layers x channels x context/2 per token (Kaplan et al. 2020, table 1). */
 static double step_flops(const tt_model_dims *dims, double tokens)
 {
-    double c = (double)dims->channels;
-    double matrices = (double)dims->layers * 12 * c * c + (double)dims->vocab * c;
-    double attention = 6 * (double)dims->layers * c * (double)dims->context;
-    return tokens * (6 * matrices + attention);
-}
-
-/* Embeddings, then per block two norms, two attention and two MLP matrices with biases, a last
- * norm; the head is tied to the embedding. */
-static int64_t count_parameters(const tt_model_dims *dims)
-{
-    int64_t c = dims->channels;
-    return (dims->vocab + dims->context) * c + dims->layers * (12 * c * c + 13 * c) + 2 * c;
+    tt_gemm_shape shapes[TT_MODEL_GEMM_SHAPES];
+    const size_t count = tt_model_gemm_shapes(dims, 1, 1, shapes, TT_MODEL_GEMM_SHAPES);
+    double products = 0.0; /* of one token, forward and backward */
+    for (size_t i = 0; i < count; i++) {
+        products += (double)shapes[i].count * (double)shapes[i].n * (double)shapes[i].k;
+    }
+    double attention = 6 * (double)dims->layers * (double)dims->channels * (double)dims->context;
+    return tokens * (2 * products + attention);
 }
 
 /* SIZE_MAX stands for more than can be addressed. */
@@ -46,8 +58,8 @@ size_t tt_training_tensor_bytes(const tt_config *config)
     size_t bytes = tt_model_bytes(&dims, batch, dims.context, TT_F32);
     bytes = add_bytes(bytes, tt_slot_memory_bytes(&dims, slots));
     if (tt_config_int(config, "sample.tokens") > 0) {
-        bytes =
-            add_bytes(bytes, tt_kv_store_bytes(dims.layers, dims.context, dims.channels, TT_F32));
+        bytes = add_bytes(
+            bytes, tt_kv_store_bytes(dims.layers, dims.context, tt_model_kv_width(&dims), TT_F32));
     }
     return add_bytes(bytes, 1 << 16);
 }
@@ -99,7 +111,7 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->channels = dims.channels;
     out->context = dims.context;
     out->vocab = dims.vocab;
-    out->parameters = count_parameters(&dims);
+    out->parameters = tt_model_param_elements(&dims);
     out->steps = tt_config_int(config, "train.steps");
     out->tokens_per_step = batch * tt_config_int(config, "train.accumulate") * dims.context;
     tt_topology topology;

@@ -50,11 +50,11 @@ static void set_probe(tt_training *training, const tt_step_plan *plan)
     tt_model_set_probe(training->model, probe, training);
 }
 
-/* Whether the gradients of the microbatch reached the bottom of the network as numbers: a NaN
- * anywhere on the way down shows in the position embedding's. */
+/* Whether the gradients of the microbatch reached the bottom of the network as numbers. */
 static tt_status gradient_is_finite(tt_training *training, bool *finite)
 {
-    const tt_param_tensor *tensor = tt_model_tensor(training->model, TT_MODEL_WPE);
+    const tt_param_tensor *tensor =
+        tt_model_tensor(training->model, tt_model_lowest_gradient(training->model));
     tt_tensor_stats stats = {0};
     tt_stats_args args = {.n = tensor->count,
                           .x = (const float *)tt_model_gradients(training->model) + tensor->offset,

@@ -227,8 +227,8 @@ static tt_status build_model(tt_training *training, const tt_config *config)
     }
     /* Now, not when the run is done: the checkpoint thread reads tensors of this context then. */
     if (tt_config_int(config, "sample.tokens") > 0) {
-        status = tt_kv_store_create(training->context, dims.layers, dims.context, dims.channels,
-                                    &training->sample_store);
+        status = tt_kv_store_create(training->context, dims.layers, dims.context,
+                                    tt_model_kv_width(&dims), &training->sample_store);
         if (status) {
             return status;
         }

@@ -9,7 +9,8 @@
 
 #include "trimtab/kvcache.h"
 
-enum { LAYERS = 3, CAPACITY = 7, CHANNELS = 5 };
+/* Three heads of queries for each one of keys and values. */
+enum { LAYERS = 3, CAPACITY = 7, CHANNELS = 5, PARTS = 5, ROW = PARTS * CHANNELS };
 
 static tt_context *open_context(size_t bytes, bool guard)
 {
@@ -24,19 +25,19 @@ static tt_context *open_context(size_t bytes, bool guard)
     return context;
 }
 
-/* Distinct for every layer, position, part (q, k, v) and channel. */
+/* Distinct for every layer, position, part (q, q, q, k, v) and channel. */
 static float mark(int64_t layer, int64_t position, int part, int64_t channel)
 {
-    return (float)(((layer * 100 + position) * 3 + part) * 10 + channel);
+    return (float)(((layer * 100 + position) * PARTS + part) * 10 + channel);
 }
 
 static void append(tt_context *context, tt_kv_store *store, void *qkv, int64_t count)
 {
     const int64_t first = tt_kv_store_length(store);
     for (int64_t layer = 0; layer < LAYERS; layer++) {
-        float rows[CAPACITY][3][CHANNELS];
+        float rows[CAPACITY][PARTS][CHANNELS];
         for (int64_t i = 0; i < count; i++) {
-            for (int part = 0; part < 3; part++) {
+            for (int part = 0; part < PARTS; part++) {
                 for (int64_t c = 0; c < CHANNELS; c++) {
                     rows[i][part][c] = mark(layer, first + i, part, c);
                 }
@@ -44,7 +45,7 @@ static void append(tt_context *context, tt_kv_store *store, void *qkv, int64_t c
         }
         size_t bytes = (size_t)count * sizeof rows[0];
         assert_int_equal(tt_tensor_write(context, qkv, rows, bytes), TT_OK);
-        assert_int_equal(tt_kv_store_append(store, layer, qkv, count), TT_OK);
+        assert_int_equal(tt_kv_store_append(store, layer, qkv, ROW, count), TT_OK);
         assert_int_equal(tt_kv_store_length(store), first); /* until all layers have theirs */
     }
     assert_int_equal(tt_kv_store_advance(store, count), TT_OK);
@@ -63,8 +64,8 @@ static void check(tt_context *context, const tt_kv_store *store)
             TT_OK);
         for (int64_t i = 0; i < tt_kv_store_length(store); i++) {
             for (int64_t c = 0; c < CHANNELS; c++) {
-                assert_true(keys[i][c] == mark(layer, i, 1, c));
-                assert_true(values[i][c] == mark(layer, i, 2, c));
+                assert_true(keys[i][c] == mark(layer, i, PARTS - 2, c));
+                assert_true(values[i][c] == mark(layer, i, PARTS - 1, c));
             }
         }
     }
@@ -79,8 +80,7 @@ static void what_goes_in_comes_out(void **state)
     void *qkv;
     assert_int_equal(tt_kv_store_create(context, LAYERS, CAPACITY, CHANNELS, &store), TT_OK);
     assert_int_equal(tt_tensor_bytes_used(context), bytes);
-    assert_int_equal(tt_tensor_alloc(context, 3 * CHANNELS * CAPACITY * sizeof(float), &qkv),
-                     TT_OK);
+    assert_int_equal(tt_tensor_alloc(context, ROW * CAPACITY * sizeof(float), &qkv), TT_OK);
     assert_int_equal(tt_kv_store_capacity(store), CAPACITY);
     append(context, store, qkv, 3);
     append(context, store, qkv, 1);
@@ -101,14 +101,15 @@ static void limits_hold(void **state)
     tt_kv_store *store;
     void *qkv;
     assert_int_equal(tt_kv_store_create(context, LAYERS, CAPACITY, CHANNELS, &store), TT_OK);
-    assert_int_equal(tt_tensor_alloc(context, 3 * CHANNELS * 8 * sizeof(float), &qkv), TT_OK);
-    assert_int_equal(tt_kv_store_append(store, 0, qkv, CAPACITY + 1), TT_EINVAL);
-    assert_int_equal(tt_kv_store_append(store, LAYERS, qkv, 1), TT_EINVAL);
-    assert_int_equal(tt_kv_store_append(store, -1, qkv, 1), TT_EINVAL);
-    assert_int_equal(tt_kv_store_append(store, 0, qkv, -1), TT_EINVAL);
+    assert_int_equal(tt_tensor_alloc(context, ROW * 8 * sizeof(float), &qkv), TT_OK);
+    assert_int_equal(tt_kv_store_append(store, 0, qkv, ROW, CAPACITY + 1), TT_EINVAL);
+    assert_int_equal(tt_kv_store_append(store, LAYERS, qkv, ROW, 1), TT_EINVAL);
+    assert_int_equal(tt_kv_store_append(store, -1, qkv, ROW, 1), TT_EINVAL);
+    assert_int_equal(tt_kv_store_append(store, 0, qkv, ROW, -1), TT_EINVAL);
+    assert_int_equal(tt_kv_store_append(store, 0, qkv, 2 * CHANNELS - 1, 1), TT_EINVAL);
     assert_int_equal(tt_kv_store_advance(store, CAPACITY + 1), TT_EINVAL);
     assert_int_equal(tt_kv_store_advance(store, CAPACITY), TT_OK);
-    assert_int_equal(tt_kv_store_append(store, 0, qkv, 1), TT_EINVAL);
+    assert_int_equal(tt_kv_store_append(store, 0, qkv, ROW, 1), TT_EINVAL);
     assert_non_null(strstr(tt_error_message(), "holds 7 of 7"));
     assert_int_equal(tt_kv_store_truncate(store, CAPACITY + 1), TT_EINVAL);
     assert_int_equal(tt_kv_store_truncate(store, -1), TT_EINVAL);

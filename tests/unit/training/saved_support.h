@@ -4,7 +4,8 @@
 
 #include "support.h"
 
-static const tt_model_dims middle_dims = {3, 4, 64, 24, 131};
+static const tt_model_dims middle_dims = {
+    .layers = 3, .heads = 4, .channels = 64, .context = 24, .vocab = 131};
 
 typedef struct codec_case {
     tt_codec codec;

@@ -34,6 +34,13 @@
         }                                                                                          \
     } while (0)
 
+static inline tt_model_dims gpt2_dims(int64_t layers, int64_t heads, int64_t channels,
+                                      int64_t context, int64_t vocab)
+{
+    return (tt_model_dims){
+        .layers = layers, .heads = heads, .channels = channels, .context = context, .vocab = vocab};
+}
+
 /* A model with two slots, batches of its full size, and their tokens. */
 typedef struct bench {
     tt_context *context;
@@ -67,7 +74,8 @@ static inline void bench_open_with(bench *b, tt_model_dims dims, int64_t batch, 
     const size_t vector = (size_t)b->count * b->element;
     co.tensor_bytes =
         tt_model_bytes(&dims, batch, time, options.dtype) + 6 * (vector + 4096) +
-        2 * tt_kv_store_bytes(dims.layers, dims.context, dims.channels, options.dtype) + (1 << 16);
+        2 * tt_kv_store_bytes(dims.layers, dims.context, tt_model_kv_width(&dims), options.dtype) +
+        (1 << 16);
     assert_ok(tt_context_create(&co, &b->context));
     if (options.variants) {
         assert_ok(tt_context_set_variants(b->context, options.variants));

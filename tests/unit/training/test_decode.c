@@ -68,12 +68,12 @@ static void decode_equals_the_full_pass(void **state)
     check_decode(small_dims, (bench_options){.dtype = TT_F64}, 1e-6);
     check_decode(small_dims, f32, 1e-4);
     check_decode(small_dims, (bench_options){.dtype = TT_F32, .variants = "reference"}, 1e-4);
-    check_decode((tt_model_dims){3, 4, 64, 48, 131}, f32, 3e-4);
+    check_decode(gpt2_dims(3, 4, 64, 48, 131), f32, 3e-4);
     /* Longer than what is decoded at a time inside. */
-    check_decode((tt_model_dims){2, 2, 8, 600, 11}, f32, 1e-4);
+    check_decode(gpt2_dims(2, 2, 8, 600, 11), f32, 1e-4);
     /* Attention that adds in another order now and then rounds to the neighbour in bf16: 2^-8 of
      * what it is, and of a logit that is made of it. */
-    check_decode((tt_model_dims){3, 4, 64, 48, 131}, (bench_options){.dtype = TT_F32, .bf16 = true},
+    check_decode(gpt2_dims(3, 4, 64, 48, 131), (bench_options){.dtype = TT_F32, .bf16 = true},
                  20 * 0x1p-8);
 }
 

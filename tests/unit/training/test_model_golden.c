@@ -98,8 +98,8 @@ typedef struct bounds {
 static void open_golden(bench *b, const golden *g, tt_dtype dtype)
 {
     const double *d = find(g, "", "dims")->values;
-    const tt_model_dims dims = {(int64_t)d[0], (int64_t)d[1], (int64_t)d[2], (int64_t)d[3],
-                                (int64_t)d[4]};
+    const tt_model_dims dims =
+        gpt2_dims((int64_t)d[0], (int64_t)d[1], (int64_t)d[2], (int64_t)d[3], (int64_t)d[4]);
     bench_open(b, dims, (int64_t)d[5], (int64_t)d[6], dtype);
     double *params = calloc((size_t)b->count, sizeof *params);
     assert_non_null(params);

@@ -60,24 +60,24 @@ static void check_every_tensor(tt_model_dims dims, int64_t batch, int64_t time, 
 static void every_element_of_tiny_models(void **state)
 {
     (void)state;
-    check_every_tensor((tt_model_dims){1, 1, 4, 3, 5}, 1, 3, 0);
-    check_every_tensor((tt_model_dims){2, 2, 4, 5, 7}, 2, 4, 0);
-    check_every_tensor((tt_model_dims){1, 3, 3, 4, 2}, 2, 1, 0); /* head size 1, one token */
+    check_every_tensor(gpt2_dims(1, 1, 4, 3, 5), 1, 3, 0);
+    check_every_tensor(gpt2_dims(2, 2, 4, 5, 7), 2, 4, 0);
+    check_every_tensor(gpt2_dims(1, 3, 3, 4, 2), 2, 1, 0); /* head size 1, one token */
 }
 
 static void samples_of_larger_models(void **state)
 {
     (void)state;
     check_every_tensor(small_dims, 2, 7, 12);
-    check_every_tensor((tt_model_dims){3, 2, 20, 33, 65}, 1, 33, 4);
-    check_every_tensor((tt_model_dims){1, 5, 35, 19, 129}, 3, 18, 4);
+    check_every_tensor(gpt2_dims(3, 2, 20, 33, 65), 1, 33, 4);
+    check_every_tensor(gpt2_dims(1, 5, 35, 19, 129), 3, 18, 4);
 }
 
 /* Relative error in the 2-norm, tensor by tensor. */
 static void f32_follows_f64(void **state)
 {
     (void)state;
-    const tt_model_dims dims = {2, 4, 64, 32, 99};
+    const tt_model_dims dims = gpt2_dims(2, 4, 64, 32, 99);
     bench wide, narrow;
     bench_open(&wide, dims, 3, 32, TT_F64);
     bench_open(&narrow, dims, 3, 32, TT_F32);

@@ -164,7 +164,7 @@ static void portions_are_bounded(void **state)
     } cases[] = {
         {50304, 1, 256}, {50304, 2, 256}, {50304, 5, 320}, {256, 40, 10240}, {1 << 20, 1, 64}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const tt_model_dims dims = {1, 1, 16, 256, cases[i].vocab};
+        const tt_model_dims dims = gpt2_dims(1, 1, 16, 256, cases[i].vocab);
         tt_model_plan plan;
         tt_model_lay_out_memory(&dims, cases[i].batch, 256, TT_F32, NULL, &plan);
         assert_int_equal(plan.pass.head_rows, cases[i].rows);

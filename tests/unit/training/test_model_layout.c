@@ -29,7 +29,7 @@ static void parameters_are_gpt2s(void **state)
 {
     (void)state;
     /* GPT-2 124M: 124,439,808 parameters. */
-    const tt_model_dims gpt2 = {12, 12, 768, 1024, 50257};
+    const tt_model_dims gpt2 = gpt2_dims(12, 12, 768, 1024, 50257);
     bench b;
     bench_open(&b, small_dims, 1, 2, TT_F32);
     static const char *const names[] = {
@@ -75,7 +75,7 @@ static void parameters_are_gpt2s(void **state)
 static void initial_parameters_are_gpt2s(void **state)
 {
     (void)state;
-    const tt_model_dims dims = {4, 2, 36, 41, 301}; /* with gaps */
+    const tt_model_dims dims = gpt2_dims(4, 2, 36, 41, 301); /* with gaps */
     bench b, wide;
     bench_open(&b, dims, 0, 0, TT_F32);
     bench_open(&wide, dims, 0, 0, TT_F64);
@@ -144,7 +144,7 @@ static void memory_is_as_announced(void **state)
     tt_context_destroy(context);
     /* 124M, 4 sequences of 256 in float32: activations 16 C per layer and token, logits of a
      * quarter of the tokens (64 MiB hold those of 333), gradients and little else. */
-    const tt_model_dims gpt2 = {12, 12, 768, 1024, 50257};
+    const tt_model_dims gpt2 = gpt2_dims(12, 12, 768, 1024, 50257);
     const double rows = 1024;
     double least = 4.0 * (rows * (12 * 16 * 768) + rows / 4 * 50257 + 124439808.0);
     double bytes = (double)tt_model_bytes(&gpt2, 4, 256, TT_F32);
@@ -157,7 +157,7 @@ static void the_tuner_sees_every_product(void **state)
 {
     (void)state;
     tt_gemm_shape shapes[15];
-    const tt_model_dims gpt2 = {12, 12, 768, 1024, 50257};
+    const tt_model_dims gpt2 = gpt2_dims(12, 12, 768, 1024, 50257);
     assert_int_equal(tt_model_gemm_shapes(&gpt2, 4, 64, shapes, 15), 15);
     assert_int_equal(tt_model_gemm_shapes(&gpt2, 4, 64, NULL, 0), 15);
     /* Each of the three kinds multiplies every matrix parameter but wpe once per token. */

@@ -8,7 +8,8 @@
 #include "model_internal.h"
 
 /* Enough for pages not to matter: 2048 rows, 8 layers of 16 x 32 channels. */
-static const tt_model_dims dims = {8, 2, 32, 64, 64};
+static const tt_model_dims dims = {
+    .layers = 8, .heads = 2, .channels = 32, .context = 64, .vocab = 64};
 enum { BATCH = 32, TIME = 64 };
 
 /* Bytes of the model's memory that are in memory. */
@@ -141,7 +142,7 @@ static void a_trial_keeps_the_pages_of_both_sides(void **state)
 static void codecs_save_what_they_promise(void **state)
 {
     (void)state;
-    const tt_model_dims gpt2 = {12, 12, 768, 1024, 50257};
+    const tt_model_dims gpt2 = gpt2_dims(12, 12, 768, 1024, 50257);
     const double rows = 1024;
     const double layer = rows * 16 * 768; /* elements */
     const double rest = 4.0 * (rows / 4 * 50257 + rows * 2 * 768 + 124439808.0);
@@ -166,7 +167,7 @@ static void codecs_save_what_they_promise(void **state)
     assert_true(fabs(mixed_bytes - expected_mixed) < 0.01 * mixed_bytes);
     /* Where the layers are few, the shared buffers cost more than the codec saves: the address
      * space is enough all the same. */
-    const tt_model_dims flat = {1, 12, 768, 1024, 64};
+    const tt_model_dims flat = gpt2_dims(1, 12, 768, 1024, 64);
     size_t space = tt_model_bytes(&flat, 4, 256, TT_F32);
     size_t plain = tt_model_resident_bytes(&flat, 4, 256, f32);
     size_t encoded = tt_model_resident_bytes(&flat, 4, 256, bf16);

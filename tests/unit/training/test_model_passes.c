@@ -96,7 +96,8 @@ static bool all_exact(const bench *b)
     return true;
 }
 
-static const tt_model_dims middle_dims = {2, 4, 64, 24, 131};
+static const tt_model_dims middle_dims = {
+    .layers = 2, .heads = 4, .channels = 64, .context = 24, .vocab = 131};
 
 /* ---- tests ---- */
 
