@@ -2,7 +2,7 @@
  *
  *     codecs_bench [--json] [--threads N] [--n ELEMENTS] [--block N] [--rounds N]
  *
- * As kernels_bench: all variants of a row are timed in turn, round by round, and medians count; the
+ * As trimtab bench kernels: all variants of a row are timed in turn, round by round, and medians count; the
  * peaks are measured in the same rounds. Rates are GB/s of the bytes that must move, and of float32
  * (4 bytes per element, whatever its code). The rows of AdamW begin with the kernels' own on f32.
  */

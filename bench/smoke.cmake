@@ -28,6 +28,17 @@ execute_process(COMMAND ${BENCH} ${CONFIG} --a snapshot.slots=2, RESULT_VARIABLE
 if(NOT result EQUAL 2)
   message(FATAL_ERROR "an empty setting ended with ${result}: ${output}")
 endif()
+# One side alone, and over lengths of sequences: an object each.
+execute_process(COMMAND ${BENCH} ${CONFIG} --contexts 8,16 --tokens 32 --pairs 1 --steps 2 --threads 1 --json
+                OUTPUT_VARIABLE output RESULT_VARIABLE result)
+if(NOT result EQUAL 0 OR NOT output MATCHES "\"context\":8,.*\n.*\"context\":16,.*peak_mib")
+  message(FATAL_ERROR "lengths of sequences ended with ${result}: ${output}")
+endif()
+execute_process(COMMAND ${BENCH} ${CONFIG} --contexts 7 --tokens 32 RESULT_VARIABLE result
+                ERROR_VARIABLE ignored OUTPUT_VARIABLE output)
+if(NOT result EQUAL 2)
+  message(FATAL_ERROR "tokens that 7 does not divide ended with ${result}: ${output}")
+endif()
 # A configuration that is not there is an error.
 execute_process(COMMAND ${BENCH} ${CONFIG}.not --pairs 1 --steps 1 RESULT_VARIABLE result
                 ERROR_VARIABLE ignored OUTPUT_VARIABLE output)

@@ -2,6 +2,7 @@
  *
  *   train_bench CONFIG [--a SETTINGS] [--b SETTINGS] [--set SETTINGS] [--pairs N] [--steps N]
  *                      [--threads N] [--json]
+ *   train_bench CONFIG --alone | --contexts T,T,... [--tokens N] ...
  *
  * SETTINGS: key=value[,key=value...], or a choice of kernels alone (NAME is kernels.variant=NAME);
  * the options repeat. --set is for both sides. A side without settings is the configuration as it
@@ -9,20 +10,24 @@
  *
  * Every run is a process of its own (so that its peak memory is its own), A and B alternate, and
  * the ratio is taken pair by pair. Tokens per second is the run's median over steps. Beside it,
- * what the orchestrator's policy takes of the step. */
+ * what the orchestrator's policy takes of the step.
+ *
+ * --alone: only the configuration with --set, no other side. --contexts: the same once for each
+ * length of sequences, in batches that keep the tokens of a step (--tokens, 4096) the same. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runs.h"
 
-enum { MAX_PAIRS = 101 };
+enum { MAX_PAIRS = 101, MAX_CONTEXTS = 16 };
 
 typedef struct settings {
     const char *config;
     bench_settings sides[2], both;
     int pairs, steps, threads;
-    bool json;
+    int contexts[MAX_CONTEXTS], context_count, tokens;
+    bool json, alone;
 } settings;
 
 typedef struct result {
@@ -172,6 +177,76 @@ static void print_table(const settings *s, const figures *f)
     }
 }
 
+/* ---- one side alone, and over lengths of sequences ---- */
+
+/* Several runs of the configuration with `more` settings. */
+static bool run_alone(const settings *s, const char *more, const char *root, bench_figure *rate,
+                      bench_figure *memory)
+{
+    static settings one; /* its lists point into it */
+    static result runs[MAX_PAIRS][2];
+    one = *s;
+    one.sides[0] = (bench_settings){0};
+    one.both = (bench_settings){0};
+    bool good = true;
+    for (int i = 0; good && i < s->both.count; i++) {
+        good = bench_settings_add(&one.both, s->both.list[i]);
+    }
+    good = good && (!more || bench_settings_add(&one.both, more));
+    for (int i = 0; good && i < s->pairs; i++) {
+        good = run_side(&one, 0, root, &runs[i][0]);
+    }
+    if (good) {
+        *rate = of_side(&one, runs, 0, offsetof(result, tokens_per_second));
+        *memory = of_side(&one, runs, 0, offsetof(result, peak_mib));
+    }
+    return good;
+}
+
+static void print_alone(const settings *s, int context, bench_figure rate, bench_figure memory)
+{
+    if (s->json) {
+        printf("{\"config\":\"%s\",", s->config);
+        print_name("set", &s->both);
+        printf("\"context\":%d,\"runs\":%d,\"steps\":%d,\"threads\":%d,", context, s->pairs,
+               s->steps, s->threads);
+        bench_print_figure("tokens_per_second", rate);
+        putchar(',');
+        bench_print_figure("peak_mib", memory);
+        printf("}\n");
+        return;
+    }
+    if (context > 0) {
+        printf("context %5d  ", context);
+    }
+    printf("tokens/s %.0f (%.0f to %.0f), peak memory %.1f MiB\n", rate.median, rate.low, rate.high,
+           memory.median);
+}
+
+static bool report_alone(const settings *s, const char *root)
+{
+    bench_figure rate, memory;
+    if (s->context_count == 0) {
+        bool good = run_alone(s, NULL, root, &rate, &memory);
+        if (good) {
+            print_alone(s, 0, rate, memory);
+        }
+        return good;
+    }
+    bool good = true;
+    for (int i = 0; good && i < s->context_count; i++) {
+        char more[96];
+        const int context = s->contexts[i];
+        snprintf(more, sizeof more, "model.context=%d,train.batch=%d", context,
+                 s->tokens / context);
+        good = run_alone(s, more, root, &rate, &memory);
+        if (good) {
+            print_alone(s, context, rate, memory);
+        }
+    }
+    return good;
+}
+
 /* ---- setup ---- */
 
 static bool parse_count(const char *value, int *out)
@@ -180,6 +255,35 @@ static bool parse_count(const char *value, int *out)
     long number = strtol(value, &end, 10);
     *out = (int)number;
     return end != value && *end == '\0' && number >= 0 && number <= 1000000;
+}
+
+/* Whether they divide the tokens of a step is seen when these are known. */
+static bool parse_contexts(settings *s, const char *value)
+{
+    for (char *end; s->context_count < MAX_CONTEXTS; value = end + 1) {
+        long number = strtol(value, &end, 10);
+        if (end == value || number < 1 || number > 1000000) {
+            return false;
+        }
+        s->contexts[s->context_count++] = (int)number;
+        if (*end == '\0') {
+            return true;
+        }
+        if (*end != ',') {
+            return false;
+        }
+    }
+    return false;
+}
+
+static bool contexts_fit(const settings *s)
+{
+    for (int i = 0; i < s->context_count; i++) {
+        if (s->tokens % s->contexts[i] != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool parse_option(settings *s, const char *option, const char *value)
@@ -193,7 +297,11 @@ static bool parse_option(settings *s, const char *option, const char *value)
     if (strcmp(option, "--set") == 0) {
         return bench_settings_add(&s->both, value);
     }
+    if (strcmp(option, "--contexts") == 0) {
+        return parse_contexts(s, value);
+    }
     int *count = strcmp(option, "--pairs") == 0     ? &s->pairs
+                 : strcmp(option, "--tokens") == 0  ? &s->tokens
                  : strcmp(option, "--steps") == 0   ? &s->steps
                  : strcmp(option, "--threads") == 0 ? &s->threads
                                                     : NULL;
@@ -202,10 +310,12 @@ static bool parse_option(settings *s, const char *option, const char *value)
 
 static bool parse(int argc, char **argv, settings *s)
 {
-    *s = (settings){.pairs = 5, .steps = 20};
+    *s = (settings){.pairs = 5, .steps = 20, .tokens = 4096};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             s->json = true;
+        } else if (strcmp(argv[i], "--alone") == 0) {
+            s->alone = true;
         } else if (argv[i][0] != '-') {
             s->config = argv[i];
         } else if (i + 1 == argc || !parse_option(s, argv[i], argv[i + 1])) {
@@ -217,7 +327,12 @@ static bool parse(int argc, char **argv, settings *s)
     if (s->threads == 0) {
         s->threads = tt_threads_available();
     }
-    if (s->sides[0].count == 0 && s->sides[1].count == 0) {
+    const bool sides = s->sides[0].count > 0 || s->sides[1].count > 0;
+    s->alone = s->alone || s->context_count > 0;
+    if (s->alone && (sides || !contexts_fit(s))) {
+        return false;
+    }
+    if (!s->alone && !sides) {
         (void)bench_settings_add(&s->sides[0], "auto");
         (void)bench_settings_add(&s->sides[1], "reference");
     }
@@ -230,13 +345,18 @@ int main(int argc, char **argv)
     static result runs[MAX_PAIRS][2];
     if (!parse(argc, argv, &s)) {
         fprintf(stderr, "usage: train_bench CONFIG [--a KEY=VALUE,...] [--b KEY=VALUE,...] [--set "
-                        "KEY=VALUE,...] [--pairs N] [--steps N] [--threads N] [--json]\n");
+                        "KEY=VALUE,...] [--alone | --contexts T,T,... [--tokens N]] [--pairs N] "
+                        "[--steps N] [--threads N] [--json]\n");
         return 2;
     }
     char root[4096];
     if (!bench_folder_make(root, sizeof root)) {
         fprintf(stderr, "train_bench: no scratch folder: %s\n", strerror(errno));
         return 74;
+    }
+    if (s.alone) {
+        bool done = report_alone(&s, root);
+        return bench_folder_remove(root) && done ? 0 : 1;
     }
     bool good = true;
     for (int i = 0; good && i < s.pairs; i++) {

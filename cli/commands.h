@@ -11,6 +11,7 @@ int cmd_verify(const cli_arguments *arguments);
 int cmd_diff(const cli_arguments *arguments);
 int cmd_drill(const cli_arguments *arguments);
 int cmd_bisect(const cli_arguments *arguments);
+int cmd_bench_kernels(const cli_arguments *arguments);
 int cmd_config_explain(const cli_arguments *arguments);
 int cmd_config_list(const cli_arguments *arguments);
 int cmd_config_reference(const cli_arguments *arguments);

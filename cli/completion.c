@@ -154,6 +154,7 @@ void cli_write_completion(const tt_params *params, tt_text *out)
                      "        _trimtab_words \"$commands --help --version\"\n"
                      "        return\n"
                      "    fi\n");
+    add_group_case(out, "bench");
     add_group_case(out, "config");
     add_group_case(out, "gate");
     add_value_cases(out);

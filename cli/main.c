@@ -110,7 +110,7 @@ static int run_command(int argc, char **argv)
 /* Commands that have threads to calm. */
 static bool computes(const char *word)
 {
-    static const char *const words[] = {"run", "generate", "drill", "gate", "bisect"};
+    static const char *const words[] = {"run", "generate", "drill", "gate", "bisect", "bench"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (strcmp(words[i], word) == 0) {
             return true;

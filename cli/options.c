@@ -48,6 +48,7 @@ tt_status cli_unknown_command(const char *word)
     for (size_t i = 0; i < cli_command_count && count < sizeof names / sizeof *names; i++) {
         names[count++] = cli_commands[i].name;
     }
+    names[count++] = "bench";
     names[count++] = "config";
     names[count++] = "gate";
     const char *near = tt_nearest_word(word, names, count);

@@ -21,6 +21,9 @@ typedef enum cli_option_id {
     CLI_LOSS,
     CLI_HELD_OUT,
     CLI_KEEP,
+    CLI_OPS,
+    CLI_SHAPE,
+    CLI_PLOT,
     CLI_LIST,
     CLI_PROMPT,
     CLI_TOKENS,
@@ -56,7 +59,7 @@ typedef struct cli_option {
 
 extern const cli_option cli_options[CLI_OPTION_COUNT];
 
-#define CLI_BIT(id) (1U << (id))
+#define CLI_BIT(id) (UINT64_C(1) << (id))
 
 typedef struct cli_arguments cli_arguments;
 
@@ -65,7 +68,7 @@ typedef struct cli_command {
     const char *operands;
     size_t least, most; /* operands */
     cli_kind kind;      /* of the operands */
-    uint32_t options;   /* CLI_BIT of each */
+    uint64_t options;   /* CLI_BIT of each */
     const char *summary;
     const char *details;         /* paragraphs, separated by an empty line */
     const char *const *examples; /* NULL-terminated pairs: command line, what it does */
@@ -88,7 +91,7 @@ struct cli_arguments {
     const cli_command *command;
     char **operands;
     size_t operand_count;
-    uint32_t given; /* CLI_BIT of each option that was */
+    uint64_t given; /* CLI_BIT of each option that was */
     const char *values[CLI_OPTION_COUNT];
     cli_assignment *assignments;
     size_t assignment_count;

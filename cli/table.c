@@ -27,7 +27,9 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
                     "the configuration to harm (default: a small built-in model)", CLI_KIND_FILE,
                     'c'},
     [CLI_STEPS] = {"steps", "N", "steps of each run (default: what it takes)", CLI_KIND_NONE, 0},
-    [CLI_ROUNDS] = {"rounds", "N", "how often each fault is made (default: 50)", CLI_KIND_NONE, 0},
+    [CLI_ROUNDS] = {"rounds", "N",
+                    "how often each fault is made (default: 50) or each kernel timed (default: 7)",
+                    CLI_KIND_NONE, 0},
     [CLI_SECONDS] = {"seconds", "S", "report what is known after about S seconds", CLI_KIND_NONE,
                      0},
     [CLI_LOSS] = {"loss", "LIMIT", "a step with a larger loss is bad, whatever the gates say",
@@ -38,6 +40,13 @@ const cli_option cli_options[CLI_OPTION_COUNT] = {
                       CLI_KIND_NONE, 0},
     [CLI_KEEP] = {"keep", "DIR", "run in DIR, which must be new or empty, and leave it there",
                   CLI_KIND_FOLDER, 0},
+    [CLI_OPS] = {"ops", "OP,OP...", "only these operations", CLI_KIND_NONE, 0},
+    [CLI_SHAPE] = {"shape", "OP:SIZES",
+                   "this shape instead, as in linear_forward:1024,2304,768; several with blanks "
+                   "between them",
+                   CLI_KIND_NONE, 0},
+    [CLI_PLOT] = {"plot", "FILE", "draw a roofline plot, .svg or .png (needs gnuplot)",
+                  CLI_KIND_FILE, 0},
     [CLI_LIST] = {"list", NULL, "list the scenarios", CLI_KIND_NONE, 'l'},
     [CLI_PROMPT] = {"prompt", "TEXT|-",
                     "text to go on from; - reads standard input (default: a line break)",
@@ -139,6 +148,14 @@ static const char *const bisect_examples[] = {
     NULL,
 };
 
+static const char *const bench_examples[] = {
+    "trimtab bench kernels a.yaml --plot roofline.svg",
+    "what the kernels make of this machine, on the shapes of a.yaml",
+    "trimtab bench kernels --shape 'linear_forward:256,768,768 adamw:1000000'",
+    "two operations at sizes of one's own",
+    NULL,
+};
+
 #define COMMON CLI_BIT(CLI_HELP)
 
 const cli_command cli_commands[] = {
@@ -204,6 +221,19 @@ const cli_command cli_commands[] = {
      "happens in a scratch folder (below TMPDIR); RUN is only read.\n\n"
      "The exit code is 1 if a bad step was found and 0 if not.",
      bisect_examples, cmd_bisect},
+    {"bench kernels", "[CONFIG]", 0, 1, CLI_KIND_FILE,
+     CLI_BIT(CLI_SET) | CLI_BIT(CLI_OPS) | CLI_BIT(CLI_SHAPE) | CLI_BIT(CLI_PLOT) |
+         CLI_BIT(CLI_ROUNDS) | CLI_BIT(CLI_JSON) | COMMON,
+     "time every kernel beside the machine's peaks",
+     "Times every variant of each operation on the shapes of CONFIG (a step's, and decoding), in "
+     "f32 and in bf16; without CONFIG on those of GPT-2. All variants take turns, round by round, "
+     "and medians count. Tiled ones run with the tile that was fastest of six.\n\n"
+     "Matrix products and attention are shown in GFLOP/s, with their share of the multiply-adds "
+     "that this machine does from registers (bf16: from AMX tiles, where it has them). All others, "
+     "and products of a few rows, in GB/s of what must move at least, read from memory and not from "
+     "caches, with their share of the bandwidth of reading or copying. These peaks are measured in "
+     "the same run. Where OpenBLAS or oneDNN is there, x says how many times as fast ours is.",
+     bench_examples, cmd_bench_kernels},
     {"config explain", "[KEY] [CONFIG]", 0, 2, CLI_KIND_KEY,
      CLI_BIT(CLI_DATA) | CLI_BIT(CLI_SET) | CLI_BIT(CLI_RESOLVED) | CLI_BIT(CLI_STRICT) |
          CLI_BIT(CLI_JSON) | COMMON,

@@ -17,7 +17,8 @@ if(TRIMTAB_COVERAGE)
   add_compile_options(--coverage -fprofile-update=atomic -O0 -g)
   add_link_options(--coverage)
 endif()
-add_link_options(-Wl,--no-undefined -Wl,-z,relro,-z,now)
+# The tuner's cache is good for one build: the build's id tells them apart.
+add_link_options(-Wl,--no-undefined -Wl,-z,relro,-z,now -Wl,--build-id)
 if(TRIMTAB_SANITIZE AND CMAKE_C_COMPILER_ID MATCHES "Clang")
   # clang links the sanitizer's runtime into the executable only.
   get_directory_property(_link_options LINK_OPTIONS)

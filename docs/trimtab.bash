@@ -26,7 +26,7 @@ _trimtab()
     local current=${COMP_WORDS[COMP_CWORD]}
     local previous=${COMP_WORDS[COMP_CWORD-1]}
     local command=${COMP_WORDS[1]} options=
-    local commands="run generate inspect verify diff drill bisect config gate help"
+    local commands="run generate inspect verify diff drill bisect bench config gate help"
     local keys="adapt.every_steps checkpoint.every_steps checkpoint.keep compression.activations compression.block compression.bound compression.moments data.held_out data.limit_bytes data.path gates.drift.max gates.grad_norm.max gates.grad_norm.min gates.loss.max gates.loss.min gates.reconstruction.max gates.spike.max gates.update_error.max kernels.tile_k kernels.tile_m kernels.tile_n kernels.tune_seconds kernels.variant model.channels model.context model.heads model.layers model.vocab optim.beta1 optim.beta2 optim.clip optim.epsilon optim.learning_rate optim.minimum_rate optim.warmup_steps optim.weight_decay preset run.memory_budget run.seed run.threads sample.temperature sample.tokens sample.top_k snapshot.slots train.accumulate train.batch train.steps train.validate_every train.validate_sequences trials.budget_seconds trials.pairs"
     COMPREPLY=()
     # Past an =, the value of --set is free text.
@@ -34,6 +34,13 @@ _trimtab()
     if ((COMP_CWORD == 1)); then
         _trimtab_words "$commands --help --version"
         return
+    fi
+    if [[ $command == bench ]]; then
+        if ((COMP_CWORD == 2)); then
+            _trimtab_words "kernels"
+            return
+        fi
+        command="bench ${COMP_WORDS[2]}"
     fi
     if [[ $command == config ]]; then
         if ((COMP_CWORD == 2)); then
@@ -91,6 +98,16 @@ _trimtab()
         _trimtab_folders
         return
         ;;
+    --ops)
+        return
+        ;;
+    --shape)
+        return
+        ;;
+    --plot)
+        _trimtab_files
+        return
+        ;;
     --prompt|-p)
         return
         ;;
@@ -134,6 +151,10 @@ _trimtab()
         ;;
     "bisect")
         options="--data --loss --held-out --json --help"
+        [[ $current != -* ]] && _trimtab_files
+        ;;
+    "bench kernels")
+        options="--set --rounds --ops --shape --plot --json --help"
         [[ $current != -* ]] && _trimtab_files
         ;;
     "config explain")

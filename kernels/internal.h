@@ -87,12 +87,15 @@ tt_status tt_op_validate_data(tt_op op, const void *args);
 
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
     tt_status function(const tt_exec *exec, const void *args);
+#define TT_RIVAL(id, name, dtype, isa, library, function)                                          \
+    tt_status function(const tt_exec *exec, const void *args);
 #define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
     size_t bytes_function(tt_op op, int64_t n, int64_t k);                                         \
     void pack_function(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w,         \
                        void *packed);
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_RIVAL
 #undef TT_PACKER
 
 #endif

@@ -1,5 +1,5 @@
-/* Which instruction sets this machine has: CPUID feature bits and what the system saves of the
- * registers (XCR0), never the CPU's model. */
+/* Which instruction sets this machine has: CPUID feature bits, what the system saves of the
+ * registers (XCR0) and lets this process use, never the CPU's model. */
 #include <trimtab/kernels.h>
 
 const char *tt_isa_name(tt_isa isa)
@@ -20,6 +20,8 @@ const char *tt_isa_name(tt_isa isa)
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* AVX2 level: psABI x86-64-v3. */
 static bool has_v3(uint32_t xcr0)
@@ -45,6 +47,31 @@ static bool has_v4(uint32_t xcr0)
            __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7) == leaf7;
 }
 
+/* AMX and conversion to bf16. gcc and clang name the bits differently. */
+static bool has_amx_bf16(uint32_t xcr0)
+{
+    unsigned a, b, c, d;
+    const uint32_t tile_state = 1u << 17 | 1u << 18; /* configuration and data */
+    const unsigned leaf7 = 1u << 24 | 1u << 22;      /* EDX: AMX-TILE, AMX-BF16 */
+    const unsigned leaf71 = 1u << 5;                 /* EAX: AVX512-BF16 */
+    return has_v4(xcr0) && (xcr0 & tile_state) == tile_state &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & leaf7) == leaf7 && a >= 1 &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & leaf71) == leaf71;
+}
+
+/* Linux saves tile data only for processes that asked for it (Documentation/arch/x86/xstate.rst).
+ * The permission is the process's: it holds for threads that run already and for those to come. It
+ * is refused where a signal stack is too small for tiles. */
+static bool permit_tiles(void)
+{
+#if defined(__linux__)
+    const long arch_req_xcomp_perm = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, arch_req_xcomp_perm, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 static uint32_t read_xcr0(void)
 {
     unsigned a, b, c, d;
@@ -55,7 +82,7 @@ static uint32_t read_xcr0(void)
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool v3_here, v4_here;
+static bool v3_here, v4_here, amx_here;
 
 /* CPUID traps under a hypervisor: once is enough. */
 static void read_features(void)
@@ -63,13 +90,14 @@ static void read_features(void)
     uint32_t xcr0 = read_xcr0();
     v3_here = has_v3(xcr0);
     v4_here = has_v4(xcr0);
+    amx_here = has_amx_bf16(xcr0) && permit_tiles();
 }
 
 bool tt_isa_available(tt_isa isa)
 {
     pthread_once(&once, read_features);
     return isa == TT_ISA_ANY || (isa == TT_ISA_X86_64_V3 && v3_here) ||
-           (isa == TT_ISA_X86_64_V4 && v4_here);
+           (isa == TT_ISA_X86_64_V4 && v4_here) || (isa == TT_ISA_AMX_BF16 && amx_here);
 }
 #else
 bool tt_isa_available(tt_isa isa)

@@ -6,20 +6,25 @@
 
 static const tt_variant variants[] = {
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)                                \
-    {{TT_OP_##id, name, dtype, isa, numerics, tiled}, function},
+    {{TT_OP_##id, name, dtype, isa, TT_LIBRARY_NONE, numerics, tiled}, function},
+#define TT_RIVAL(id, name, dtype, isa, library, function)                                          \
+    {{TT_OP_##id, name, dtype, isa, library, TT_NUMERICS_REPEATABLE, false}, function},
 #define TT_PACKER(name, dtype, isa, bytes_function, pack_function)
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_RIVAL
 #undef TT_PACKER
 };
 
 /* Ends with an empty one. */
 static const tt_packer packers[] = {
 #define TT_VARIANT(id, name, dtype, isa, numerics, tiled, function)
+#define TT_RIVAL(id, name, dtype, isa, library, function)
 #define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
     {name, dtype, isa, bytes_function, pack_function},
 #include "variants.def"
 #undef TT_VARIANT
+#undef TT_RIVAL
 #undef TT_PACKER
     {0},
 };
@@ -51,6 +56,11 @@ const tt_variant_info *tt_variant_at(size_t index)
     return index < tt_variant_count() ? &variants[index].info : NULL;
 }
 
+bool tt_variant_available(const tt_variant_info *info)
+{
+    return tt_isa_available(info->isa) && tt_library_lacks(info->library)[0] == '\0';
+}
+
 /* The type in which `op` has rows when a context computes in `compute`. */
 static tt_dtype row_dtype(tt_op op, tt_dtype compute)
 {
@@ -64,13 +74,13 @@ static tt_dtype row_dtype(tt_op op, tt_dtype compute)
 
 const tt_variant *tt_variant_best(tt_op op, tt_dtype compute)
 {
-    const tt_variant *best = NULL;
     tt_dtype dtype = row_dtype(op, compute);
-    for (size_t i = 0; i < tt_variant_count(); i++)
+    /* From the end: no library is loaded only to be passed over. */
+    for (size_t i = tt_variant_count(); i-- > 0;)
         if (variants[i].info.op == op && variants[i].info.dtype == dtype &&
-            tt_isa_available(variants[i].info.isa))
-            best = &variants[i];
-    return best;
+            tt_variant_available(&variants[i].info))
+            return &variants[i];
+    return NULL;
 }
 
 static const tt_variant *find_variant(tt_op op, tt_dtype compute, const char *name)
@@ -102,7 +112,7 @@ static void list_names(const tt_context *context, tt_op op, char *out, size_t by
         for (size_t j = 0; j < i; j++)
             listed = listed ||
                      (variants[j].info.op == op && strcmp(variants[j].info.name, info->name) == 0);
-        if (listed || info->op != op || !tt_isa_available(info->isa) ||
+        if (listed || info->op != op || !tt_variant_available(info) ||
             (info->dtype == TT_F64) != (context->dtype == TT_F64))
             continue;
         int wrote = snprintf(out + used, bytes - used, "%s%s", used > 0 ? ", " : "", info->name);
@@ -132,9 +142,13 @@ static bool find_variants(const tt_context *context, tt_op op, const char *name,
 static tt_status check_available(const tt_context *context, tt_op op, const tt_variant *variant)
 {
     char names[256];
-    if (variant == NULL || tt_isa_available(variant->info.isa))
+    if (variant == NULL || tt_variant_available(&variant->info))
         return TT_OK;
     list_names(context, op, names, sizeof names);
+    if (tt_isa_available(variant->info.isa))
+        return tt_fail(TT_EUNSUPPORTED, "%s variant '%s' needs %s: %s; there are: auto, %s",
+                       tt_op_name(op), variant->info.name, tt_library_name(variant->info.library),
+                       tt_library_lacks(variant->info.library), names);
     return tt_fail(TT_EUNSUPPORTED,
                    "%s variant '%s' needs %s, which this machine lacks; there are: auto, %s",
                    tt_op_name(op), variant->info.name, tt_isa_name(variant->info.isa), names);

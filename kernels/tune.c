@@ -1,18 +1,25 @@
-/* detect_and_tune for the tile: prove, then time, then choose. */
+/* detect_and_tune: prove, then time, then choose. */
+#include "tune.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tune.h"
-
-/* Candidates timed together with the incumbent; their times count relative to the incumbent's of
- * the same wave, so that a drifting clock favours none. */
-enum { WAVE = 4, REPETITIONS_MAX = 101 };
+/* A candidate is run until its two shortest times agree. */
+typedef struct effort {
+    int least, most; /* runs */
+    double agreement;
+} effort;
+static const effort first_round = {2, 12, 0.04}, second_round = {4, 30, 0.01};
+/* Dropped at once: this many times the fastest; not taken to the second round: this many. */
+static const double hopeless = 2, behind = 1.25;
+/* At most so many tiles get there, and variants beside the product's own try so many. */
+enum { SURVIVORS = 5, OTHERS_TILES = 2 };
 
 void tt_tune_options_init(tt_tune_options *options)
 {
     *options = (tt_tune_options){
-        .size = sizeof *options, .budget_seconds = 10, .tie_band = 0.02, .repetitions = 5};
+        .size = sizeof *options, .budget_seconds = 20, .numerics = TT_NUMERICS_EXACT};
 }
 
 typedef struct tuning {
@@ -21,9 +28,7 @@ typedef struct tuning {
     tt_clock clock;
     uint64_t begin;
     tt_problem *problems;
-    tt_tune_candidate *results;
-    size_t anchor;         /* the first conforming candidate: the incumbent unless that is wrong */
-    double anchor_seconds; /* its time in the first wave */
+    tt_tuning *out;
 } tuning;
 
 static tt_status check_shape(const tt_gemm_shape *shape)
@@ -37,19 +42,20 @@ static tt_status check_shape(const tt_gemm_shape *shape)
     return TT_OK;
 }
 
-static tt_status check_options(const tt_tune_options *options)
+tt_status tt_tune_check_options(const tt_tune_target *target, const tt_tune_options *options)
 {
     if (options == NULL || options->size < sizeof *options)
         return tt_fail(TT_EINVAL, "tune options are missing or of an older version");
-    if (options->shape_count == 0 || options->shapes == NULL || options->candidate_count == 0 ||
-        options->candidates == NULL)
-        return tt_fail(TT_EINVAL, "tune: no shapes or no candidates");
-    if (options->repetitions < 1 || options->repetitions > REPETITIONS_MAX ||
-        !(options->tie_band >= 0) || isnan(options->budget_seconds))
-        return tt_fail(TT_EINVAL, "tune: repetitions, tie band or budget is out of range");
-    for (size_t i = 0; i < options->candidate_count; i++)
-        if (!tt_tile_valid(options->candidates[i]))
-            return tt_fail(TT_EINVAL, "tune: candidate %zu is no tile (powers of two, %d to %d)", i,
+    if (options->shape_count == 0 || options->shapes == NULL || options->tile_count == 0 ||
+        options->tiles == NULL)
+        return tt_fail(TT_EINVAL, "tune: no shapes or no tiles");
+    if (options->tile_count * target->family_count > TT_TUNE_COSTS_MAX)
+        return tt_fail(TT_EINVAL, "tune: %zu tiles are too many", options->tile_count);
+    if (isnan(options->budget_seconds))
+        return tt_fail(TT_EINVAL, "tune: the budget is not a number");
+    for (size_t i = 0; i < options->tile_count; i++)
+        if (!tt_tile_valid(options->tiles[i]))
+            return tt_fail(TT_EINVAL, "tune: tile %zu is none (powers of two, %d to %d)", i,
                            TT_TILE_MIN, TT_TILE_MAX);
     for (size_t i = 0; i < options->shape_count; i++)
         if (check_shape(&options->shapes[i]) != TT_OK)
@@ -57,295 +63,403 @@ static tt_status check_options(const tt_tune_options *options)
     return TT_OK;
 }
 
-static double seconds_left(const tuning *t)
+static double seconds_spent(const tuning *t)
 {
-    return t->options->budget_seconds - (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
+    return (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
 }
 
-static tt_tile largest_tile(const tuning *t, size_t begin, size_t end)
+static bool time_is_up(const tuning *t)
+{
+    return seconds_spent(t) >= t->options->budget_seconds;
+}
+
+static tt_tune_cell *cell_of(const tuning *t, size_t shape, size_t candidate)
+{
+    return &t->out->cells[shape * t->out->candidate_count + candidate];
+}
+
+static tt_tile largest_tile(const tuning *t, const size_t *members, size_t count)
 {
     tt_tile largest = {TT_TILE_MIN, TT_TILE_MIN, TT_TILE_MIN};
-    for (size_t i = begin; i < end; i++) {
-        tt_tile tile = t->results[i].tile;
+    for (size_t i = 0; i < count; i++) {
+        tt_tile tile = t->out->candidates[members[i]].tile;
         largest.m = tile.m > largest.m ? tile.m : largest.m;
         largest.n = tile.n > largest.n ? tile.n : largest.n;
     }
     return largest;
 }
 
-/* Candidates [begin, end) on one shape; *spent if the budget did not suffice. */
-static tt_status prove_shape(tuning *t, size_t s, size_t begin, size_t end, bool *right,
-                             bool *spent)
+static tt_status prove(tuning *t, size_t shape, size_t candidate)
 {
-    tt_problem *problem = &t->problems[s];
-    *spent = seconds_left(t) <= 0;
-    if (*spent)
+    tt_tune_cell *cell = cell_of(t, shape, candidate);
+    if (cell->state != TT_TUNE_UNKNOWN || time_is_up(t))
         return TT_OK;
-    tt_status status = tt_problem_fit(problem, &t->options->shapes[s], largest_tile(t, begin, end),
-                                      t->target->threads);
+    tt_status status = tt_problem_check(&t->problems[shape], t->target,
+                                        tt_tuning_family(t->target, t->out, candidate),
+                                        t->out->candidates[candidate].tile, &cell->error);
+    if (status == TT_OK)
+        cell->state = cell->error <= 1 ? TT_TUNE_PROVEN : TT_TUNE_WRONG;
+    return status;
+}
+
+static tt_status time_once(tuning *t, size_t shape, size_t candidate, double *seconds)
+{
+    uint64_t before = tt_clock_now(&t->clock);
+    tt_status status = tt_problem_run(&t->problems[shape], t->target,
+                                      tt_tuning_family(t->target, t->out, candidate),
+                                      t->out->candidates[candidate].tile);
+    *seconds = (double)(tt_clock_now(&t->clock) - before) * 1e-9;
+    return status;
+}
+
+/* The two shortest runs of a candidate: what disturbs a run only ever makes it longer, so where
+ * they agree, neither was disturbed. */
+typedef struct shortest {
+    double first, second;
+    int runs;
+} shortest;
+
+static void note_run(shortest *of, double seconds)
+{
+    of->second = fmin(of->second, fmax(of->first, seconds));
+    of->first = fmin(of->first, seconds);
+    of->runs++;
+}
+
+/* Whether another run of a candidate would tell anything. */
+static bool wanted(const shortest *of, const effort *how, double best)
+{
+    if (of->runs >= how->least &&
+        (of->second <= of->first * (1 + how->agreement) || of->runs >= how->most))
+        return false;
+    return of->runs < 2 || of->first <= hopeless * best;
+}
+
+/* One run of each that wants one, in alternating directions, so that a drifting clock favours none.
+ * False when none did, or when the time is up. */
+static tt_status time_turn(tuning *t, size_t shape, const size_t *members, size_t count, int turn,
+                           const effort *how, shortest *times, bool *more)
+{
+    double best = INFINITY;
+    for (size_t i = 0; i < count; i++)
+        best = fmin(best, times[i].first);
+    *more = false;
+    for (size_t at = 0; at < count && !time_is_up(t); at++) {
+        size_t i = turn % 2 == 0 ? at : count - 1 - at;
+        double seconds;
+        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN || !wanted(&times[i], how, best))
+            continue;
+        tt_status status = time_once(t, shape, members[i], &seconds);
+        if (status != TT_OK)
+            return status;
+        note_run(&times[i], seconds);
+        *more = true;
+    }
+    return TT_OK;
+}
+
+/* Times the members on one shape; those count as timed that got their least number of runs, or were
+ * hopeless before. */
+static tt_status time_members(tuning *t, size_t shape, const size_t *members, size_t count,
+                              const effort *how)
+{
+    shortest times[TT_TUNE_COSTS_MAX];
+    bool more = true;
+    for (size_t i = 0; i < count; i++)
+        times[i] = (shortest){INFINITY, INFINITY, 0};
+    for (int turn = 0; more; turn++) {
+        tt_status status = time_turn(t, shape, members, count, turn, how, times, &more);
+        if (status != TT_OK)
+            return status;
+    }
+    for (size_t i = 0; i < count; i++) {
+        tt_tune_cell *cell = cell_of(t, shape, members[i]);
+        if (times[i].runs < 2)
+            continue;
+        cell->state = TT_TUNE_TIMED;
+        cell->seconds = times[i].first;
+    }
+    return TT_OK;
+}
+
+/* Proves and times the members on one shape, as far as the time goes. */
+static tt_status race(tuning *t, size_t shape, const size_t *members, size_t count,
+                      const effort *how)
+{
+    tt_problem *problem = &t->problems[shape];
+    if (count == 0 || time_is_up(t))
+        return TT_OK;
+    tt_status status = tt_problem_fit(problem, &t->options->shapes[shape],
+                                      largest_tile(t, members, count), t->target);
     if (status == TT_OK)
         status = tt_problem_open(problem);
-    for (size_t i = begin; i < end && status == TT_OK && !*spent; i++) {
-        *spent = seconds_left(t) <= 0;
-        if (!*spent && right[i - begin])
-            status = tt_problem_check(problem, t->target, t->results[i].tile, &t->results[i].error,
-                                      &right[i - begin]);
-    }
+    for (size_t i = 0; i < count && status == TT_OK; i++)
+        status = prove(t, shape, members[i]);
+    if (status == TT_OK)
+        status = time_members(t, shape, members, count, how);
     tt_problem_close(problem);
     return status;
 }
 
-/* Proves candidates [begin, end) on every shape; none of them conforms when the budget does not
- * suffice for all. */
-static tt_status prove(tuning *t, size_t begin, size_t end)
+/* ---- the first round ---- */
+
+static double work_of(const tt_gemm_shape *shape)
 {
-    bool right[WAVE], spent = false;
-    for (size_t i = begin; i < end; i++)
-        right[i - begin] = true;
-    for (size_t s = 0; s < t->options->shape_count && !spent; s++) {
-        tt_status status = prove_shape(t, s, begin, end, right, &spent);
-        if (status != TT_OK)
-            return status;
-    }
-    for (size_t i = begin; i < end; i++)
-        t->results[i].conforms = right[i - begin] && !spent;
-    return TT_OK;
+    return (double)shape->m * (double)shape->n * (double)shape->k;
 }
 
-static int compare_doubles(const void *a, const void *b)
+/* The shape that weighs most of a product's; shape_count where it has none. */
+static size_t find_pilot(const tuning *t, tt_op op)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, int count)
-{
-    qsort(values, (size_t)count, sizeof *values, compare_doubles);
-    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
-/* Times `count` candidates on one shape: one untimed turn, then one run of each per turn, in
- * alternating directions, until the shape's share of the budget is used. Adds count x median to
- * seconds[]. */
-static tt_status time_shape(const tuning *t, size_t s, const size_t *members, size_t count,
-                            double share, double *seconds)
-{
-    double times[WAVE + 1][REPETITIONS_MAX];
-    uint64_t begin = tt_clock_now(&t->clock);
-    int turns = 0;
-    for (int turn = -1; turn < t->options->repetitions; turn++) {
-        double used = (double)(tt_clock_now(&t->clock) - begin) * 1e-9;
-        if (turn > 0 && used * (turn + 2) / (turn + 1) > share)
-            break;
-        for (size_t at = 0; at < count; at++) {
-            size_t i = turn % 2 == 0 ? at : count - 1 - at;
-            uint64_t before = tt_clock_now(&t->clock);
-            tt_status status =
-                tt_problem_run(&t->problems[s], t->target, t->results[members[i]].tile);
-            if (status != TT_OK)
-                return status;
-            if (turn >= 0)
-                times[i][turn] = (double)(tt_clock_now(&t->clock) - before) * 1e-9;
+    double most = 0;
+    size_t pilot = t->out->shape_count;
+    for (size_t s = 0; s < t->out->shape_count; s++) {
+        const tt_gemm_shape *shape = &t->out->shapes[s];
+        if (shape->op == op && work_of(shape) * shape->count > most) {
+            most = work_of(shape) * shape->count;
+            pilot = s;
         }
-        turns = turn + 1;
     }
-    for (size_t i = 0; i < count; i++)
-        seconds[i] += t->options->shapes[s].count * median(times[i], turns);
-    return TT_OK;
+    return pilot;
 }
 
-/* Multiply-adds of the shapes from s on. */
-static double work_from(const tuning *t, size_t s)
-{
-    double work = 0;
-    for (; s < t->options->shape_count; s++) {
-        const tt_gemm_shape *shape = &t->options->shapes[s];
-        work += (double)shape->m * (double)shape->n * (double)shape->k;
-    }
-    return work;
-}
-
-/* The anchor and the conforming candidates of [begin, end): how many. */
-static size_t list_members(const tuning *t, size_t begin, size_t end, size_t *members)
+/* Candidates of the product's own variant with every tile, and those that take none. */
+static size_t list_first(const tuning *t, size_t pilot, size_t *members)
 {
     size_t count = 0;
-    members[count++] = t->anchor;
-    for (size_t i = begin; i < end; i++)
-        if (i != t->anchor && t->results[i].conforms)
-            members[count++] = i;
+    tt_op op = t->out->shapes[pilot].op;
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_family *family = tt_tuning_family(t->target, t->out, c);
+        if (cell_of(t, pilot, c)->state != TT_TUNE_ABSENT &&
+            (family->current[op] || !family->tiled))
+            members[count++] = c;
+    }
     return count;
 }
 
-/* Times the anchor and the conforming candidates of [begin, end), unless the budget ends first. */
-static tt_status time_wave(tuning *t, size_t begin, size_t end)
+/* How many tiled candidates of this product's own variant are faster on this shape. */
+static size_t rank_of(const tuning *t, size_t pilot, size_t candidate)
 {
-    size_t members[WAVE + 1];
-    double seconds[WAVE + 1] = {0};
-    size_t count = list_members(t, begin, end, members);
-    for (size_t s = 0; s < t->options->shape_count; s++) {
-        double left = seconds_left(t);
-        if (left <= 0)
-            return TT_OK;
-        double share = left * (1 - work_from(t, s + 1) / work_from(t, s));
-        tt_status status = tt_problem_open(&t->problems[s]);
-        if (status == TT_OK)
-            status = time_shape(t, s, members, count, share, seconds);
-        tt_problem_close(&t->problems[s]);
-        if (status != TT_OK)
-            return status;
+    size_t rank = 0;
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_cell *cell = cell_of(t, pilot, c);
+        if (tt_tuning_family(t->target, t->out, c)->current[t->out->shapes[pilot].op] &&
+            cell->state == TT_TUNE_TIMED && cell->seconds < cell_of(t, pilot, candidate)->seconds)
+            rank++;
     }
-    if (!t->results[t->anchor].timed)
-        t->anchor_seconds = seconds[0];
-    for (size_t i = 0; i < count; i++) {
-        tt_tune_candidate *result = &t->results[members[i]];
-        result->timed = true;
-        result->seconds =
-            seconds[0] > 0 ? t->anchor_seconds * (seconds[i] / seconds[0]) : seconds[i];
-    }
-    return TT_OK;
+    return rank;
 }
 
-/* The first candidate within the tie band of the fastest; where none was timed, the first that is
- * not known to be wrong. */
-static tt_status choose(const tuning *t, size_t *chosen)
+/* Other tiled variants with the tiles that serve the product's own best; where that takes none,
+ * with the first ones. */
+static size_t list_others(const tuning *t, size_t pilot, size_t *members)
 {
-    double best = INFINITY;
-    size_t count = t->options->candidate_count;
+    size_t count = 0, first = t->out->incumbent[t->out->shapes[pilot].op];
+    bool own_tiled = tt_tuning_family(t->target, t->out, first)->tiled;
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_family *family = tt_tuning_family(t->target, t->out, c);
+        if (cell_of(t, pilot, c)->state != TT_TUNE_UNKNOWN || !family->tiled)
+            continue;
+        size_t tile = 0;
+        while (memcmp(&t->options->tiles[tile], &t->out->candidates[c].tile, sizeof(tt_tile)) != 0)
+            tile++;
+        const tt_tune_cell *own = cell_of(t, pilot, first + (own_tiled ? tile : 0));
+        bool good = own_tiled ? own->state == TT_TUNE_TIMED &&
+                                    rank_of(t, pilot, first + tile) < OTHERS_TILES
+                              : tile < OTHERS_TILES;
+        if (good)
+            members[count++] = c;
+    }
+    return count;
+}
+
+static tt_status run_pilot(tuning *t, size_t pilot)
+{
+    size_t members[TT_TUNE_COSTS_MAX];
+    size_t count = list_first(t, pilot, members);
+    tt_status status = race(t, pilot, members, count, &first_round);
+    if (status == TT_OK) {
+        count = list_others(t, pilot, members);
+        status = race(t, pilot, members, count, &first_round);
+    }
+    return status;
+}
+
+/* ---- the second round ---- */
+
+/* The least cost on the pilot among the candidates of its product with this tile (NULL: of all);
+ * INFINITY where none was timed. */
+static double pilot_cost(const tuning *t, size_t pilot, const tt_tile *tile)
+{
+    double least = INFINITY;
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_cell *cell = cell_of(t, pilot, c);
+        const tt_tune_family *family = tt_tuning_family(t->target, t->out, c);
+        if (cell->state != TT_TUNE_TIMED || !family->acceptable[t->out->shapes[pilot].op] ||
+            (tile != NULL && family->tiled &&
+             memcmp(&t->out->candidates[c].tile, tile, sizeof *tile) != 0))
+            continue;
+        least = fmin(least, cell->seconds);
+    }
+    return least;
+}
+
+/* What a tile promises for a whole step: each pilot stands for its product's work. */
+static double promise(const tuning *t, const tt_tile *tile)
+{
+    double cost = 0;
+    for (int op = 0; op < TT_PRODUCTS; op++) {
+        double work = 0;
+        size_t pilot = find_pilot(t, (tt_op)op);
+        for (size_t s = 0; s < t->out->shape_count; s++)
+            if (t->out->shapes[s].op == (tt_op)op)
+                work += work_of(&t->out->shapes[s]) * t->out->shapes[s].count;
+        if (work > 0)
+            cost += pilot_cost(t, pilot, tile) * work / work_of(&t->out->shapes[pilot]);
+    }
+    return cost;
+}
+
+/* Marks the tiles that are not far behind, at most SURVIVORS of them. */
+static void pick_tiles(const tuning *t, bool *picked)
+{
+    double costs[TT_TUNE_COSTS_MAX], least = INFINITY;
+    size_t count = t->options->tile_count;
+    for (size_t i = 0; i < count; i++) {
+        costs[i] = promise(t, &t->options->tiles[i]);
+        least = fmin(least, costs[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t rank = 0;
+        for (size_t j = 0; j < count; j++)
+            rank += costs[j] < costs[i] || (costs[j] <= costs[i] && j < i);
+        picked[i] = costs[i] <= behind * least && rank < SURVIVORS;
+    }
+}
+
+/* The candidates of a shape's product that go on, the incumbent among them: what it costs is what
+ * the choice is worth. */
+static size_t list_survivors(const tuning *t, size_t shape, const bool *picked, size_t *members)
+{
+    size_t count = 0;
+    tt_op op = t->out->shapes[shape].op;
+    size_t pilot = find_pilot(t, op);
+    double least = pilot_cost(t, pilot, NULL);
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_cell *cell = cell_of(t, pilot, c);
+        const tt_tune_family *family = tt_tuning_family(t->target, t->out, c);
+        bool good = c == t->out->incumbent[op];
+        if (cell->state != TT_TUNE_TIMED)
+            continue;
+        if (cell->seconds <= behind * least) {
+            good = good || !family->tiled;
+            for (size_t i = 0; i < t->options->tile_count; i++)
+                good =
+                    good || (picked[i] && memcmp(&t->options->tiles[i], &t->out->candidates[c].tile,
+                                                 sizeof(tt_tile)) == 0);
+        }
+        if (good)
+            members[count++] = c;
+    }
+    return count;
+}
+
+static bool listed(const size_t *members, size_t count, size_t candidate)
+{
     for (size_t i = 0; i < count; i++)
-        if (t->results[i].conforms && t->results[i].timed)
-            best = fmin(best, t->results[i].seconds);
-    for (size_t i = 0; i < count; i++) {
-        if (t->results[i].conforms && t->results[i].timed &&
-            t->results[i].seconds <= best * (1 + t->options->tie_band)) {
-            *chosen = i;
-            return TT_OK;
-        }
-    }
-    for (size_t i = 0; i < count && isinf(best); i++) {
-        if (t->results[i].error <= 1) {
-            *chosen = i;
-            return TT_OK;
-        }
-    }
-    return tt_fail(TT_EINTERNAL, "tune: not one of %zu tiles computes the right product", count);
+        if (members[i] == candidate)
+            return true;
+    return false;
 }
 
-/* A wave begins when the last one's cost per candidate says that it will get done; the first is a
- * small one, so that a short budget is enough for it. */
-static tt_status run_waves(tuning *t)
+static tt_status run_shape(tuning *t, size_t shape, const bool *picked)
 {
-    size_t count = t->options->candidate_count, size = 2;
-    t->anchor = count;
-    for (size_t begin = 0, end; begin < count && size > 0; begin = end) {
-        double before = seconds_left(t);
-        if (before <= 0)
-            return TT_OK;
-        end = begin + size < count ? begin + size : count;
-        tt_status status = prove(t, begin, end);
-        for (size_t i = begin; i < end && t->anchor == count; i++)
-            if (status == TT_OK && t->results[i].conforms)
-                t->anchor = i;
-        if (status == TT_OK && t->anchor < count)
-            status = time_wave(t, begin, end);
-        if (status != TT_OK)
-            return status;
-        double left = seconds_left(t), cost = (before - left) / (double)(end - begin);
-        size = left >= WAVE * cost ? WAVE : (size_t)fmax(0, left / cost);
+    size_t members[TT_TUNE_COSTS_MAX];
+    size_t count = list_survivors(t, shape, picked, members);
+    tt_status status = race(t, shape, members, count, &second_round);
+    bool enough = !time_is_up(t);
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        tt_tune_cell *cell = cell_of(t, shape, c);
+        if (cell->state == TT_TUNE_UNKNOWN && enough && !listed(members, count, c))
+            cell->state = TT_TUNE_HOPELESS;
     }
-    return TT_OK;
+    tt_problem_clear(&t->problems[shape]);
+    return status;
 }
 
-/* Candidates of which nothing is known. */
-static tt_status begin_results(const tt_tune_options *options, tt_tune_candidate *results)
+static tt_status run_rounds(tuning *t)
 {
-    tt_status status = check_options(options);
+    bool picked[TT_TUNE_COSTS_MAX];
+    tt_status status = TT_OK;
+    for (int op = 0; op < TT_PRODUCTS && status == TT_OK; op++) {
+        size_t pilot = find_pilot(t, (tt_op)op);
+        if (pilot < t->out->shape_count)
+            status = run_pilot(t, pilot);
+    }
+    if (status != TT_OK || time_is_up(t))
+        return status;
+    pick_tiles(t, picked);
+    for (size_t s = 0; s < t->out->shape_count && status == TT_OK; s++)
+        status = run_shape(t, s, picked);
+    t->out->complete = !time_is_up(t);
+    return status;
+}
+
+tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *options, tt_tuning *out)
+{
+    tt_status status = tt_tune_check_options(target, options);
+    if (status == TT_OK)
+        status = tt_tuning_begin(target, options, out);
     if (status != TT_OK)
         return status;
-    if (results == NULL)
-        return tt_fail(TT_EINVAL, "tune: no place for the results");
-    for (size_t i = 0; i < options->candidate_count; i++)
-        results[i] = (tt_tune_candidate){.tile = options->candidates[i]};
-    return TT_OK;
-}
-
-tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
-                            tt_tune_candidate *results, size_t *chosen)
-{
-    if (chosen == NULL)
-        return tt_fail(TT_EINVAL, "tune: no place for the choice");
-    tt_status status = begin_results(options, results);
-    if (status != TT_OK)
-        return status;
-    tuning t = {.target = target, .options = options, .results = results};
+    tuning t = {.target = target, .options = options, .out = out};
     t.clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
     t.begin = tt_clock_now(&t.clock);
     t.problems = calloc(options->shape_count, sizeof *t.problems);
-    if (t.problems == NULL)
-        return tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes", options->shape_count);
-    status = run_waves(&t);
+    status = t.problems == NULL
+                 ? tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes", options->shape_count)
+                 : run_rounds(&t);
     if (status == TT_OK)
-        status = choose(&t, chosen);
-    for (size_t s = 0; s < options->shape_count; s++)
+        status = tt_tuning_choose(target, options->tiles, options->tile_count, out);
+    out->seconds = seconds_spent(&t);
+    for (size_t s = 0; t.problems != NULL && s < options->shape_count; s++)
         tt_problem_clear(&t.problems[s]);
     free(t.problems);
+    if (status != TT_OK)
+        tt_tuning_clear(out);
     return status;
 }
 
-static tt_status run_in_context(void *user, tt_tile tile, tt_op op, const void *args)
+/* The product's own family. */
+static const tt_tune_family *own_family(const tt_tune_target *target, tt_op op)
 {
-    tt_status status = tt_context_set_tile(user, tile);
-    return status == TT_OK ? tt_op_run(user, op, args) : status;
+    const tt_tune_family *family = target->families;
+    while (!family->current[op])
+        family++;
+    return family;
 }
 
-static tt_tune_target target_of(tt_context *context)
+tt_status tt_prove_all(const tt_tune_target *target, const tt_tune_options *options, double *error,
+                       size_t *wrong)
 {
-    tt_tune_target target = {
-        .run = run_in_context, .user = context, .threads = context->exec.threads};
-    for (int op = 0; op < TT_OP_COUNT; op++)
-        target.numerics[op] = tt_context_current(context, (tt_op)op)->info.numerics;
-    return target;
-}
-
-tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
-                            double *error, size_t *wrong)
-{
-    if (context == NULL || context->dtype != TT_F32)
-        return tt_fail(TT_EINVAL, "check: products are checked in an f32 context");
-    tt_tune_target target = target_of(context);
     tt_status status = TT_OK;
     *error = 0;
-    *wrong = count;
-    for (size_t i = 0; i < count && *wrong == count && status == TT_OK; i++) {
+    *wrong = options->shape_count;
+    for (size_t s = 0; s < options->shape_count && *error <= 1 && status == TT_OK; s++) {
         tt_problem problem = {0};
-        bool conforms = true;
-        status = check_shape(&shapes[i]);
+        double worst = 0;
+        status = check_shape(&options->shapes[s]);
         if (status == TT_OK)
-            status = tt_problem_fit(&problem, &shapes[i], context->exec.tile, target.threads);
+            status = tt_problem_fit(&problem, &options->shapes[s], options->tiles[0], target);
         if (status == TT_OK)
             status = tt_problem_open(&problem);
         if (status == TT_OK)
-            status = tt_problem_check(&problem, &target, context->exec.tile, error, &conforms);
+            status = tt_problem_check(&problem, target, own_family(target, options->shapes[s].op),
+                                      options->tiles[0], &worst);
         tt_problem_clear(&problem);
-        if (!conforms)
-            *wrong = i;
+        *error = fmax(*error, worst);
+        if (!(worst <= 1))
+            *wrong = s;
     }
-    return status;
-}
-
-tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
-                       tt_tune_candidate *results, size_t *chosen)
-{
-    if (context == NULL || context->dtype != TT_F32)
-        return tt_fail(TT_EINVAL, "tune: tiles are tuned in an f32 context");
-    if (chosen != NULL && !tt_context_current(context, TT_OP_LINEAR_FORWARD)->info.tiled &&
-        !tt_context_current(context, TT_OP_LINEAR_DGRAD)->info.tiled &&
-        !tt_context_current(context, TT_OP_LINEAR_WGRAD)->info.tiled) {
-        *chosen = 0;
-        return begin_results(options, results);
-    }
-    tt_tune_target target = target_of(context);
-    tt_tile tile = context->exec.tile;
-    tt_status status = tt_tune_tile_with(&target, options, results, chosen);
-    context->exec.tile = tile;
     return status;
 }

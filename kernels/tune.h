@@ -4,48 +4,113 @@
 
 #include "internal.h"
 
-/* Runs a matrix product with a tile: tt_op_run but in tests. */
-typedef tt_status (*tt_tune_runner)(void *user, tt_tile tile, tt_op op, const void *args);
+/* The operations that are tuned are the first ones: they index arrays. */
+enum { TT_PRODUCTS = TT_OP_LINEAR_WGRAD + 1, TT_FAMILIES_MAX = 24, TT_TUNE_COSTS_MAX = 512 };
+
+/* The variants of one name, of one compute type. */
+typedef struct tt_tune_family {
+    const char *name;
+    bool tiled;
+    tt_library library;
+    bool candidate[TT_PRODUCTS];       /* for which products it is one */
+    bool current[TT_PRODUCTS];         /* whose incumbent it is; of exactly one family each */
+    bool acceptable[TT_PRODUCTS];      /* of a class that may be chosen */
+    tt_numerics numerics[TT_PRODUCTS]; /* how equal the bits of two runs must be */
+} tt_tune_family;
+
+/* Runs a matrix product with a candidate: tt_op_run but in tests. */
+typedef tt_status (*tt_tune_runner)(void *user, const tt_tune_family *family, tt_tile tile,
+                                    tt_op op, const void *args);
 
 typedef struct tt_tune_target {
     tt_tune_runner run;
     void *user;
-    /* Of each of the three products' variants: how equal the bits of two runs must be. */
-    tt_numerics numerics[TT_OP_COUNT];
-    int threads; /* for the float64 references */
+    tt_dtype compute;               /* TT_F32 or TT_BF16 */
+    int threads;                    /* for the float64 references */
+    const tt_tune_family *families; /* in order of preference */
+    size_t family_count;
 } tt_tune_target;
 
-tt_status tt_tune_tile_with(const tt_tune_target *target, const tt_tune_options *options,
-                            tt_tune_candidate *results, size_t *chosen);
+/* The tuner without its cache. */
+tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *options,
+                       tt_tuning *out);
+
+/* TT_EINVAL with a message. */
+tt_status tt_tune_check_options(const tt_tune_target *target, const tt_tune_options *options);
+/* Proves each product's incumbent with the first tile on every shape, as tt_check_products. */
+tt_status tt_prove_all(const tt_tune_target *target, const tt_tune_options *options, double *error,
+                       size_t *wrong);
+
+/* ---- the choice --------------------------------------------------------------------------- */
+
+/* Lists the candidates of `target` for the options' shapes and tiles, with nothing known of any. */
+tt_status tt_tuning_begin(const tt_tune_target *target, const tt_tune_options *options,
+                          tt_tuning *out);
+const tt_tune_family *tt_tuning_family(const tt_tune_target *target, const tt_tuning *tuning,
+                                       size_t candidate);
+/* Chooses tile and, for each product, a candidate from what is known. TT_EINTERNAL where all of
+ * them are wrong. */
+tt_status tt_tuning_choose(const tt_tune_target *target, const tt_tile *tiles, size_t tile_count,
+                           tt_tuning *tuning);
+/* Of costs that are finite, the largest that still counts as the least: the band ends in the widest
+ * gap within its bounds, so that noise seldom moves a cost across it. INFINITY where none is. */
+double tt_tune_limit(const double *costs, size_t count);
+
+/* ---- conformance -------------------------------------------------------------------------- */
+
+/* What is multiplied: as the operation wants it, activations in bf16 where that is computed in. */
+typedef struct tt_operands {
+    void *a, *b;
+    float *bias;
+} tt_operands;
 
 /* One shape under test, as out[rows, columns] = start + a b over k. Starts zeroed. */
 typedef struct tt_problem {
     tt_op op;
+    tt_dtype compute;
     int64_t rows, columns, k;
     int64_t check_rows, check_columns; /* largest shape of the element by element check */
     double *expected;                  /* check_rows x check_columns */
     double *a_norm, *b_norm;           /* 2-norms of a's rows and b's columns */
     double *sign_sum;                  /* rows: (start + a b) r for the Freivalds vector r */
+    double *signs;                     /* columns: r */
     double b_norm_sum, b_norm_squares;
-    bool hashed; /* hash is that of the first conforming candidate */
-    uint64_t hash;
-    float *a, *b, *out, *out_memory; /* while the problem is open; canaries around out */
+    bool hashed[TT_FAMILIES_MAX]; /* the output of an exact family's first conforming candidate */
+    uint64_t hash[TT_FAMILIES_MAX];
+    tt_operands whole; /* while the problem is open */
+    char *out_memory, *out;
 } tt_problem;
 
 /* Computes the references that checking tiles up to `largest` takes, unless they are there. */
 tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
-                         int threads);
+                         const tt_tune_target *target);
 void tt_problem_clear(tt_problem *problem);
 /* Operands and output at the real shape; close frees them. */
 tt_status tt_problem_open(tt_problem *problem);
 void tt_problem_close(tt_problem *problem);
 /* Runs at the real shape on whatever stands in the output. */
-tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target, tt_tile tile);
-/* All checks of one candidate on an open problem. *error is raised to its worst error as a share
- * of the bound (INFINITY where that has no meaning); *conforms is cleared if it fails. An error
- * status means the check itself could not be done. */
-tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target, tt_tile tile,
-                           double *error, bool *conforms);
+tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target,
+                         const tt_tune_family *family, tt_tile tile);
+/* All checks of one candidate on an open problem. *error is its worst error as a share of the bound
+ * (INFINITY where that has no meaning): above 1 it is wrong. An error status means the check itself
+ * could not be done. */
+tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target,
+                           const tt_tune_family *family, tt_tile tile, double *error);
+
+/* ---- the cache ---------------------------------------------------------------------------- */
+
+/* What the machine, the build and the libraries are, and what is asked: results are good for this
+ * alone. */
+tt_status tt_tune_key(const tt_context *context, const tt_tune_target *target,
+                      const tt_tune_options *options, tt_text *out);
+/* The key's file in a folder. */
+tt_status tt_tune_path(const char *folder, const char *key, tt_text *out);
+/* Gives a tuning of tt_tuning_begin what the file knows. TT_ENOTFOUND: nothing for this key;
+ * TT_ECORRUPT: it is damaged. */
+tt_status tt_tune_load(const char *path, const char *key, tt_tuning *tuning);
+tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning);
+
+/* ---- references --------------------------------------------------------------------------- */
 
 /* c(rows x columns) += a b in float64 by plain loops, a (rows x k) and b (k x columns) row-major;
  * independent of the kernels under test, and compiled for each instruction set to be quick. */

@@ -12,6 +12,13 @@
 
 enum { TT_LOSS_TAIL = 50 };
 
+/* The variants in force, by name: of all operations, and of each matrix product. */
+enum { TT_VARIANT_NAME = 64 };
+typedef struct tt_variant_choice {
+    char all[TT_VARIANT_NAME];        /* "auto": the best that the machine has */
+    char product[3][TT_VARIANT_NAME]; /* "preferred": as all */
+} tt_variant_choice;
+
 struct tt_training {
     const tt_params *params;
     const tt_log_sink *log;
@@ -29,8 +36,10 @@ struct tt_training {
     tt_dataset *data;
     tt_slot_memory memory;
     tt_compressor *compressor;
-    tt_moments_policy moments;                               /* in force */
-    char variant[64];                                        /* kernels.variant in force */
+    tt_moments_policy moments; /* in force */
+    tt_variant_choice variant; /* in force */
+    tt_tuning tuning;          /* of this run's products, if tuned */
+    bool tuned;
     double activation_error;                                 /* of this step's passes, the worst */
     int moments_reconstruction, moments_update, activations; /* indices of error targets */
     int32_t *tokens, *targets;                               /* one microbatch */
@@ -92,9 +101,11 @@ tt_status tt_training_validate(tt_training *training, double *loss);
 /* steer/: optimizations */
 extern const char *const tt_tile_keys[3];
 tt_tile tt_tile_from(const tt_config *config);
-/* kernels.variant; "auto": the best that the machine has. */
-const char *tt_variant_from(const tt_config *config);
-tt_status tt_variant_use(tt_training *training, const char *name);
+extern const char *const tt_product_keys[3];
+tt_variant_choice tt_variant_from(const tt_config *config);
+tt_status tt_variant_use(tt_training *training, const tt_variant_choice *choice);
+/* The same for operations alone; *key is the one whose value failed. */
+tt_status tt_variant_apply(tt_context *context, const tt_variant_choice *choice, const char **key);
 /* TT_EGATE: a matrix product of the run's shapes is wrong with the tile and variants of `config`;
  * `who` begins the message. Leaves the run's own as they were. */
 tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who);

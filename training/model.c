@@ -133,6 +133,7 @@ tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_
     model->dims = *dims;
     model->max_batch = batch;
     model->max_time = batch ? time : 0;
+    model->step_begins = true;
     tt_status status = make_tables(model, batch > 0);
     if (!status) {
         status = take_memory(model);
@@ -287,10 +288,14 @@ static int64_t act_count(const tt_model *model, size_t act)
 {
     const tt_activation *activation = &model->acts[act];
     const tt_act_saving *saving = &model->saving;
-    const bool is_losses = act == tt_model_head_act(&model->dims, ACT_LOSSES);
+    if (act == tt_model_head_act(&model->dims, ACT_LOGITS)) {
+        return model->logits_rows * activation->width;
+    }
+    if (act == tt_model_head_act(&model->dims, ACT_LOSSES)) {
+        return model->loss_rows;
+    }
     const bool shares = saving->compressor && activation->buffer >= 0;
-    if ((is_losses && !model->has_losses) ||
-        (shares && saving->held[activation->buffer] != (int64_t)act)) {
+    if (shares && saving->held[activation->buffer] != (int64_t)act) {
         return 0;
     }
     return model->batch * model->time * activation->width;
@@ -320,7 +325,7 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
     case RESIDENT_GRADIENT:
         name = model->gradient_names[entry->index];
         out->data = tt_model_grad(model, entry->index);
-        out->count = model->tensors[entry->index].count;
+        out->count = model->step_begins ? 0 : model->tensors[entry->index].count;
         break;
     }
     snprintf(out->name, sizeof out->name, "%s", name);

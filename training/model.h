@@ -70,8 +70,11 @@ tt_status tt_model_init_params(const tt_model *model, uint64_t seed, void *param
  *   "act.h.i.ln_2.rstd", "act.h.i.fc", "act.h.i.gelu", "act.h.i.resid";
  *   "act.ln_f", "act.ln_f.mean", "act.ln_f.rstd", "act.logits", "act.losses";
  *   "grad.<parameter tensor>" as each becomes final.
- * The two projections into the residual stream are added to it where they lie and have no memory
- * of their own: a bad one shows as resid_mid or resid.
+ * Before it is used, that is, but for what one operation makes and uses: a norm makes the sum that
+ * it normalizes (resid_mid, resid), and a product makes the GELU (of fc). What a probe puts into
+ * those acts on what comes after. What the two projections add to the residual stream has no memory
+ * of its own: a bad one shows as resid_mid or resid. Logits and losses are shown some rows at a
+ * time, in turn, and not beyond those of which a loss is no number.
  *
  * With a codec on, backward shows what it has decoded, too, under the same names: for each layer
  * from the last to the first, before that layer's first gradient, the layer's input ("act.embed" or
@@ -89,20 +92,25 @@ tt_probe_phase tt_model_probe_phase(const tt_model *model);
 
 /* tokens, targets: int32 [batch,time] in ordinary memory, each in [0, vocab) (TT_EDATA names the
  * first that is not). *loss is the mean cross-entropy in nats, summed in float64 in row order.
- * targets NULL: logits only, `loss` is not written and may be NULL. */
+ * targets NULL: logits only, `loss` is not written and may be NULL. Logits are made for as many
+ * rows at a time as fit in a bounded buffer; those of the last rows stay. */
 tt_status tt_model_forward(tt_model *model, const void *params, const int32_t *tokens,
                            const int32_t *targets, int64_t batch, int64_t time, double *loss);
-/* The forward pass of a training step: as above, and in the same sweep the gradient of this mean
- * loss times `scale` (1/accumulation steps) takes the place of the logits. A row of logits with a
- * NaN or +inf becomes a row of NaN, so a scan of "act.logits" still finds it. */
+/* The forward pass of a training step: as above, and in the same sweep the head's part of the
+ * gradient of this mean loss times `scale` (1/accumulation steps). Their gradients take the place
+ * of logits; a row of them with a NaN or +inf becomes a row of NaN. A loss that is no number ends
+ * the pass there, so that a scan of "act.logits" still finds it. */
 tt_status tt_model_forward_train(tt_model *model, const void *params, const int32_t *tokens,
                                  const int32_t *targets, int64_t batch, int64_t time, double scale,
                                  double *loss);
-tt_status tt_model_zero_grad(tt_model *model);
-/* Adds the gradients of the last pass to what is there. That pass must have been a
- * tt_model_forward_train (TT_EINVAL), with the same params, and can be used once. */
+/* A step begins: the gradients of the next pass take the place of what is there, whatever that is;
+ * those of further passes are added. Abandons a pass. */
+tt_status tt_model_begin_step(tt_model *model);
+/* The rest of the gradients of the last pass. That pass must have been a tt_model_forward_train
+ * with a finite loss (TT_EINVAL), with the same params, and can be used once. */
 tt_status tt_model_backward(tt_model *model, const void *params);
-/* The last tt_model_forward_train is not followed by its backward. */
+/* The last tt_model_forward_train is not followed by its backward: then the gradients are of no use
+ * until tt_model_begin_step. */
 void tt_model_abandon_pass(tt_model *model);
 /* The flat gradient vector: same layout as parameters. */
 void *tt_model_gradients(tt_model *model);
@@ -115,7 +123,7 @@ void *tt_model_gradients(tt_model *model);
  * tt_model_forward then uses the shared buffers as well, and encodes nothing.
  *
  * From the next pass on. The memory that is no longer needed returns to the system once the codec
- * has lasted for some steps (tt_model_zero_grad begins one): a trial changes it at every step, and
+ * has lasted for some steps (tt_model_begin_step): a trial changes it at every step, and
  * pages that have to come back would cost the other side more time than a codec. `compressor`
  * (of the model's context) is borrowed until the next change; NULL will do for F32. TT_EINVAL
  * between a tt_model_forward_train and its backward (see tt_model_abandon_pass), unless nothing
@@ -132,9 +140,10 @@ const char *tt_model_activation_worst(const tt_model *model);
 /* A tensor of the last pass that is still resident, in graph order (parameters before their first
  * use, then activations, then gradients in backward order), so that the first non-finite one is
  * where the trouble began. False past the last. `count` is 0 for activations before the first pass
- * (also before the first after a change of codec), for those whose buffer another layer's values
- * have taken since (with a codec), and for parameters when `params` is NULL. A model of batch 0 has
- * parameters only. */
+ * (also before the first after a change of codec), for those whose buffer other values have taken
+ * since (another layer's, with a codec; for the logits, backward's or a decode's), for gradients
+ * before a step's first backward pass, and for parameters when `params` is NULL. A model of batch 0
+ * has parameters only. */
 typedef struct tt_resident {
     char name[80];
     const void *data;
@@ -146,7 +155,7 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
 /* Decoding: logits[vocab] (ordinary memory, always float) of the last of `count` new tokens, whose
  * keys and values are appended to the store (of this model's layers and channels). On failure the
  * store keeps the tokens it had. A model created with batch 0 may be used; a decode leaves the
- * tensors of the last training pass as they are. */
+ * tensors of the last training pass as they are, but for its logits. */
 tt_status tt_model_decode(tt_model *model, const void *params, tt_kv_store *store,
                           const int32_t *tokens, int64_t count, float *logits);
 

@@ -31,7 +31,7 @@ static tt_status project_into_residual(const decode *d, size_t param, int64_t k,
                                        void *projected)
 {
     const int64_t channels = d->model->dims.channels;
-    TRY(tt_pass_linear(&d->pass, param, channels, k, x, projected));
+    TRY(tt_pass_linear(&d->pass, param, channels, k, x, projected, NULL));
     const tt_add_args add = {
         .n = d->pass.rows * channels, .a = d->resid, .b = projected, .out = d->resid};
     return tt_op_run(d->model->context, TT_OP_ADD, &add);
@@ -43,7 +43,7 @@ static tt_status decode_layer(const decode *d, int64_t layer)
     const int64_t channels = model->dims.channels;
     TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_1), d->resid, d->pass.rows));
     TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_QKV), 3 * channels, channels,
-                       d->branch, d->wide));
+                       d->branch, d->wide, NULL));
     TRY(tt_kv_store_append(d->store, layer, d->wide, d->pass.rows));
     const tt_attention_cached_args attention = {.count = d->pass.rows,
                                                 .position = d->position,
@@ -60,10 +60,7 @@ static tt_status decode_layer(const decode *d, int64_t layer)
                               d->wide));
     TRY(layernorm(d, tt_model_layer_param(layer, PARAM_LN_2), d->resid, d->pass.rows));
     TRY(tt_pass_linear(&d->pass, tt_model_layer_param(layer, PARAM_FC), 4 * channels, channels,
-                       d->branch, d->wide));
-    const tt_gelu_forward_args gelu = {
-        .n = d->pass.rows * 4 * channels, .x = d->wide, .y = d->gelu};
-    TRY(tt_op_run(model->context, TT_OP_GELU_FORWARD, &gelu));
+                       d->branch, d->wide, d->gelu));
     return project_into_residual(d, tt_model_layer_param(layer, PARAM_FC_PROJ), 4 * channels,
                                  d->gelu, d->branch);
 }
@@ -158,6 +155,7 @@ tt_status tt_model_decode(tt_model *model, const void *params, tt_kv_store *stor
                        (long long)count, (long long)before, (long long)room);
     }
     TRY(tt_model_check_tokens(model, "token", tokens, count));
+    model->logits_rows = 0; /* the scratch lies there */
     tt_status status = decode_all(model, params, store, tokens, count, logits);
     if (status) {
         (void)tt_kv_store_truncate(store, before); /* shorter than now: cannot fail */

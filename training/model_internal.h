@@ -76,24 +76,31 @@ typedef struct tt_act_form {
 enum { NO_ACT = -1 };
 
 /* Large tensors in a codec. There is one working buffer for each kind of tensor in a layer,
- * numbered as tt_layer_act; embed shares that of resid, the two being one stream. */
+ * numbered as tt_layer_act; embed shares that of resid, the two being one stream. The last layer's
+ * output has one of its own: backward begins with it, and a scan for what went wrong still finds
+ * it. */
+enum { BUFFER_LAST = ACTS_PER_LAYER, ACT_BUFFERS };
 typedef struct tt_act_saving {
     tt_compressor *compressor; /* NULL with F32: no buffer is shared, nothing is encoded */
     tt_act_form form;
-    int64_t held[ACTS_PER_LAYER]; /* the activation that a buffer now holds */
-    double error;                 /* the largest loss ratio of the last forward_train */
-    int64_t worst;                /* the activation of which it is */
-    size_t end;                   /* of the large tensors in this form */
-    int steps_to_release;         /* until what lies behind them is released; 0: it was */
+    int64_t held[ACT_BUFFERS]; /* the activation that a buffer now holds */
+    double error;              /* the largest loss ratio of the last forward_train */
+    int64_t worst;             /* the activation of which it is */
+    size_t end;                /* of the large tensors in this form */
+    int steps_to_release;      /* until what lies behind them is released; 0: it was */
 } tt_act_saving;
 
-/* Buffers that nothing outlives a pass in: backward's gradients of activations, or a decode's
- * activations (never both at once). Byte offsets from the model's memory. */
-typedef struct tt_backward_scratch {
-    size_t dresid;  /* [rows, C]: the gradient that runs down the residual stream */
-    size_t dbranch; /* [rows, C] */
-    size_t dwide;   /* [rows, 4C] */
-} tt_backward_scratch;
+/* Buffers that nothing outlives a pass in. What lies behind `branch` is the logits' in the head,
+ * then backward's, or a decode's, never two of them at once. Byte offsets from the model's
+ * memory. */
+typedef struct tt_pass_scratch {
+    size_t branch; /* [rows, C]: forward, what a branch adds to the residual stream; in the head and
+                      in backward, the gradient that goes down a branch */
+    size_t dresid; /* [rows, C]: the gradient that runs down the residual stream */
+    size_t dwide;  /* [rows, 4C] */
+    size_t logits; /* [head_rows, V] */
+    int64_t head_rows; /* whose logits are there at a time */
+} tt_pass_scratch;
 typedef struct tt_decode_scratch {
     int64_t rows; /* tokens decoded at a time */
     size_t tokens, resid, branch, wide, gelu, mean, rstd, logits;
@@ -105,9 +112,9 @@ typedef struct tt_model_plan {
     size_t tokens, targets; /* int32 [rows] */
     size_t large;           /* the layers' large tensors, in whatever form, up to the gradients */
     size_t gradients;       /* the flat vector */
-    tt_backward_scratch backward;
+    tt_pass_scratch pass;
     tt_decode_scratch decode;
-    size_t training_bytes; /* up to the end of backward's scratch */
+    size_t training_bytes; /* up to the end of a pass's scratch */
     size_t bytes;
 } tt_model_plan;
 
@@ -141,8 +148,10 @@ struct tt_model {
     void *probe_user;
     tt_probe_phase probe_phase;
     int64_t batch, time; /* of the last pass; 0 before the first */
-    bool has_losses;     /* the last pass had targets */
-    bool backward_due;   /* the last pass left a gradient in place of the logits */
+    int64_t logits_rows; /* whose logits, or what became of them, are there */
+    int64_t loss_rows;   /* that have a loss */
+    bool backward_due;   /* the last pass left ln_f's gradient and the head's share of wte's */
+    bool step_begins;    /* gradients take the place of what is there */
 };
 
 /* ---- model_layout.c ---- */
@@ -205,9 +214,28 @@ static inline void *tt_model_act(const tt_model *model, size_t index)
     return model->memory + model->acts[index].offset;
 }
 
-/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it. */
+/* What a branch adds to the residual stream, or the gradient that goes down it. */
+static inline void *tt_model_branch(const tt_model *model)
+{
+    return model->memory + model->plan.pass.branch;
+}
+
+/* What runs into layer `layer`. */
+static inline size_t tt_model_layer_input(int64_t layer)
+{
+    return layer ? tt_model_layer_act(layer - 1, ACT_RESID) : ACT_EMBED;
+}
+
+/* y[rows, n] = x[rows, k] w^T + bias, with the weight at `index` and its bias after it; gelu (may
+ * be NULL) = GELU(y). */
 tt_status tt_pass_linear(const tt_pass *pass, size_t index, int64_t n, int64_t k, const void *x,
-                         void *y);
+                         void *y, void *gelu);
+/* The probe sees `count` elements of activation `act`. */
+tt_status tt_pass_show(const tt_pass *pass, size_t act, void *data, int64_t count);
+
+/* model_head.c: logits and, with targets, the loss; with pass->save the gradient of loss * scale,
+ * too: the head's share of wte's, and ln_f's in the branch buffer. */
+tt_status tt_pass_head(const tt_pass *pass, bool has_targets, double scale, double *loss);
 
 /* TT_EDATA names the first token outside the vocabulary. */
 tt_status tt_model_check_tokens(const tt_model *model, const char *what, const int32_t *tokens,

@@ -5,6 +5,10 @@
 
 enum { ALIGN_ELEMENTS = 16, ALIGN_BYTES = 64, DECODE_ROWS = 256 };
 
+/* What the logits of the rows that the head has in hand may take, and how few rows those may be:
+ * each lot of them reads and writes wte's gradient. */
+enum { HEAD_BYTES = 64 << 20, HEAD_ROWS_MIN = 64 };
+
 /* With these every element count of the parameters stays below 2^60. */
 static const int64_t max_layers = INT64_C(1) << 16;
 static const int64_t max_channels = INT64_C(1) << 20;
@@ -199,6 +203,9 @@ static int act_buffer(const tt_model_dims *dims, size_t index)
     if (index >= tt_model_head_act(dims, ACT_LN_F)) {
         return -1;
     }
+    if (index == tt_model_layer_act(dims->layers - 1, ACT_RESID)) {
+        return BUFFER_LAST;
+    }
     const int which = (int)((index - ACT_FIRST_LAYER) % ACTS_PER_LAYER);
     switch (which) {
     case ACT_LN_1_MEAN:
@@ -266,12 +273,12 @@ static size_t take(size_t *used, int64_t rows, int64_t width, size_t element)
     return take_bytes(used, bytes);
 }
 
-/* Means, log-sum-exps and the head's tensors, which are kept as they are in every form. */
-static void place_small(const tt_model_dims *dims, int64_t rows, size_t element,
-                        tt_activation *acts, size_t *used)
+/* What no codec touches. The logits lie in a pass's scratch. */
+static void place_unencoded(const tt_model_dims *dims, int64_t rows, size_t element,
+                            tt_activation *acts, size_t *used)
 {
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
-        if (act_buffer(dims, i) < 0) {
+        if (act_buffer(dims, i) < 0 && i != tt_model_head_act(dims, ACT_LOGITS)) {
             size_t offset = take(used, rows, act_width(dims, i), element);
             if (acts) {
                 acts[i].offset = offset;
@@ -280,22 +287,18 @@ static void place_small(const tt_model_dims *dims, int64_t rows, size_t element,
     }
 }
 
-/* The last layer's output is still in its buffer when backward begins, with the head. */
-static bool has_encoded_form(const tt_model_dims *dims, size_t act)
-{
-    return act_buffer(dims, act) >= 0 && act != tt_model_layer_act(dims->layers - 1, ACT_RESID);
-}
-
 size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t element,
                             tt_act_form form, size_t start, tt_activation *acts)
 {
     const bool is_encoded = form.codec != TT_CODEC_F32;
-    size_t buffers[ACTS_PER_LAYER] = {0};
+    size_t buffers[ACT_BUFFERS];
+    bool placed[ACT_BUFFERS] = {false};
     size_t used = start;
-    for (int i = 0; is_encoded && i < ACTS_PER_LAYER; i++) {
-        const size_t first = tt_model_layer_act(0, (tt_layer_act)i);
-        if (act_buffer(dims, first) >= 0) {
-            buffers[i] = take(&used, rows, act_width(dims, first), element);
+    for (size_t i = 0; is_encoded && i < tt_model_count_acts(dims); i++) {
+        const int buffer = act_buffer(dims, i);
+        if (buffer >= 0 && !placed[buffer]) {
+            buffers[buffer] = take(&used, rows, act_width(dims, i), element);
+            placed[buffer] = true;
         }
     }
     for (size_t i = 0; i < tt_model_count_acts(dims); i++) {
@@ -305,7 +308,7 @@ size_t tt_model_place_large(const tt_model_dims *dims, int64_t rows, size_t elem
         }
         const int64_t width = act_width(dims, i);
         size_t encoded = 0;
-        if (is_encoded && has_encoded_form(dims, i)) {
+        if (is_encoded && buffer != BUFFER_LAST) {
             encoded = take_bytes(&used, tt_codec_bytes(form.codec, form.block, rows * width));
         }
         const size_t offset = is_encoded ? buffers[buffer] : take(&used, rows, width, element);
@@ -334,14 +337,26 @@ static size_t end_of_large(const tt_model_dims *dims, int64_t rows, size_t eleme
     return end;
 }
 
-static size_t lay_out_backward(const tt_model_dims *dims, int64_t rows, size_t element,
-                               size_t start, tt_backward_scratch *scratch)
+/* Rows that the head has in hand at a time: about equally many each time. */
+static int64_t head_rows(const tt_model_dims *dims, int64_t rows, size_t element)
 {
-    size_t used = start;
-    scratch->dresid = take(&used, rows, dims->channels, element);
-    scratch->dbranch = take(&used, rows, dims->channels, element);
-    scratch->dwide = take(&used, rows, 4 * dims->channels, element);
-    return used;
+    const int64_t fit = HEAD_BYTES / (dims->vocab * (int64_t)element);
+    const int64_t most = fit > HEAD_ROWS_MIN ? fit : HEAD_ROWS_MIN;
+    const int64_t times = (rows + most - 1) / most;
+    return (rows + times - 1) / times;
+}
+
+static size_t lay_out_pass(const tt_model_dims *dims, int64_t rows, size_t element, size_t *used,
+                           tt_pass_scratch *scratch)
+{
+    scratch->head_rows = head_rows(dims, rows, element);
+    scratch->branch = take(used, rows, dims->channels, element);
+    size_t backward = *used;
+    size_t head = *used;
+    scratch->dresid = take(&backward, rows, dims->channels, element);
+    scratch->dwide = take(&backward, rows, 4 * dims->channels, element);
+    scratch->logits = take(&head, scratch->head_rows, dims->vocab, element);
+    return backward > head ? backward : head;
 }
 
 static size_t lay_out_decode(const tt_model_dims *dims, size_t element, size_t start,
@@ -377,11 +392,14 @@ void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t t
         if (acts) {
             describe_acts(dims, acts);
         }
-        place_small(dims, rows, plan->element, acts, &used);
+        place_unencoded(dims, rows, plan->element, acts, &used);
         plan->large = used;
         used = end_of_large(dims, rows, plan->element, used, acts);
         plan->gradients = take(&used, tt_model_param_count(dims), 1, plan->element);
-        plan->training_bytes = lay_out_backward(dims, rows, plan->element, used, &plan->backward);
+        plan->training_bytes = lay_out_pass(dims, rows, plan->element, &used, &plan->pass);
+        if (acts) {
+            acts[tt_model_head_act(dims, ACT_LOGITS)].offset = plan->pass.logits;
+        }
     }
     size_t decode_end = lay_out_decode(dims, plan->element, used, &plan->decode);
     plan->bytes = plan->training_bytes > decode_end ? plan->training_bytes : decode_end;

@@ -9,7 +9,7 @@ enum { LASTING_STEPS = 4 };
 
 void tt_model_forget_buffers(tt_model *model)
 {
-    for (int i = 0; i < ACTS_PER_LAYER; i++) {
+    for (int i = 0; i < ACT_BUFFERS; i++) {
         model->saving.held[i] = NO_ACT;
     }
 }
@@ -69,7 +69,7 @@ tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows)
         return TT_OK;
     }
     model->probe_phase = TT_PROBE_DECODED;
-    TRY(restore_act(model, layer ? tt_model_layer_act(layer - 1, ACT_RESID) : ACT_EMBED, rows));
+    TRY(restore_act(model, tt_model_layer_input(layer), rows));
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
         TRY(restore_act(model, tt_model_layer_act(layer, large[i]), rows));
     }
@@ -128,7 +128,8 @@ tt_status tt_model_set_activation_codec(tt_model *model, tt_compressor *compress
     tt_model_forget_buffers(model);
     model->batch = 0; /* what is there now are other tensors' bytes */
     model->time = 0;
-    model->has_losses = false;
+    model->logits_rows = 0;
+    model->loss_rows = 0;
     if (model->acts) {
         saving->end =
             tt_model_place_large(&model->dims, model->max_batch * model->max_time,

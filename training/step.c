@@ -98,7 +98,7 @@ static tt_status accumulate(tt_training *training, const tt_step_plan *plan,
     double loss = 0;
     bool finite = true;
     int64_t done = 0;
-    tt_status status = tt_model_zero_grad(training->model);
+    tt_status status = tt_model_begin_step(training->model);
     for (; !status && finite && done < training->accumulate; done++) {
         double part = NAN;
         status = microbatch(training, plan, done, measured, &part, &finite);
@@ -121,13 +121,17 @@ static tt_status pass(tt_training *training, const tt_step_plan *plan, double ra
     tt_measurements_set(measured, TT_METRIC_LEARNING_RATE,
                         rate_scale * tt_learning_rate(&training->optim, plan->step));
     tt_status status = accumulate(training, plan, measured);
-    if (!status) {
-        status = tt_gradient_norm(training->context, training->model, norm, &nonfinite);
+    if (status) {
+        return status;
     }
+    tt_measurements_set_error(measured, training->activations, training->activation_error);
+    if (!isfinite(measured->values[TT_METRIC_LOSS])) {
+        return TT_OK; /* its gradient was not computed */
+    }
+    status = tt_gradient_norm(training->context, training->model, norm, &nonfinite);
     if (!status) {
         tt_measurements_set(measured, TT_METRIC_GRADIENT_NORM, *norm);
         tt_measurements_set(measured, TT_METRIC_GRADIENT_NONFINITE, (double)nonfinite);
-        tt_measurements_set_error(measured, training->activations, training->activation_error);
     }
     return status;
 }

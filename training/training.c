@@ -21,14 +21,16 @@ tt_status tt_context_from_config(const tt_config *config, size_t tensor_bytes, t
     options.threads =
         tt_config_is_auto(config, "run.threads") ? 0 : (int)tt_config_int(config, "run.threads");
     tt_status status = tt_context_create(&options, out);
-    if (!status && !tt_config_is_auto(config, "kernels.variant")) {
-        status = tt_context_set_variants(*out, tt_config_string(config, "kernels.variant"));
-        if (status) {
-            status = tt_fail_in(TT_ECONFIG, "%s: kernels.variant",
-                                tt_config_origin(config, "kernels.variant"));
-            tt_context_destroy(*out);
-            *out = NULL;
-        }
+    if (status) {
+        return status;
+    }
+    const char *key;
+    tt_variant_choice choice = tt_variant_from(config);
+    status = tt_variant_apply(*out, &choice, &key);
+    if (status) {
+        status = tt_fail_in(TT_ECONFIG, "%s: %s", tt_config_origin(config, key), key);
+        tt_context_destroy(*out);
+        *out = NULL;
     }
     return status;
 }
@@ -203,7 +205,8 @@ static tt_status build_model(tt_training *training, const tt_config *config)
         status = tt_compressor_create(training->context, &training->compressor);
     }
     if (!status) {
-        status = tt_variant_use(training, tt_variant_from(config));
+        tt_variant_choice choice = tt_variant_from(config);
+        status = tt_variant_use(training, &choice);
     }
     if (status) {
         return status;
@@ -313,6 +316,7 @@ void tt_training_destroy(tt_training *training)
     tt_dataset_close(training->data);
     tt_resume_clear(&training->resume);
     tt_text_clear(&training->sample);
+    tt_tuning_clear(&training->tuning);
     free(training->tokens);
     free(training->targets);
     free(training->rates);

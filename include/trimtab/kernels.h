@@ -4,6 +4,7 @@
  *   2. operations: one argument struct each
  *   3. variants: which implementation of an operation runs
  *   4. tiles and the tuner
+ *   5. what the machine can do at most
  *
  * Tensor memory is opaque: it comes from tt_tensor_alloc, and only operations (other modules' too,
  * between tt_tensor_open and _close) and the explicit copies below touch its bytes. Row-major
@@ -342,22 +343,41 @@ typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AMX
 TT_API const char *tt_isa_name(tt_isa isa);
 TT_API bool tt_isa_available(tt_isa isa);
 
+/* Other people's libraries, which some variants call; loaded at the first question, if they are
+ * installed. */
+typedef enum tt_library {
+    TT_LIBRARY_NONE,
+    TT_LIBRARY_OPENBLAS,
+    TT_LIBRARY_ONEDNN,
+    TT_LIBRARY_COUNT
+} tt_library;
+
+TT_API const char *tt_library_name(tt_library library);
+/* Why this process cannot use it, with the package to install; "" where it can. */
+TT_API const char *tt_library_lacks(tt_library library);
+/* What it says of itself; "" where it is not there. */
+TT_API const char *tt_library_version(tt_library library);
+
 typedef struct tt_variant_info {
     tt_op op;
     const char *name; /* "reference", "blocked_v3", ... unique within (op, dtype) */
     tt_dtype dtype;   /* what the context computes in; operations without an act operand have rows
                          of F32 and F64 only, which TT_BF16 uses, too */
     tt_isa isa;
+    tt_library library;
     tt_numerics numerics;
     bool tiled; /* the context's tile matters to it */
 } tt_variant_info;
+
+/* This machine has its instruction set, and this process its library. */
+TT_API bool tt_variant_available(const tt_variant_info *info);
 
 TT_API size_t tt_variant_count(void);
 TT_API const tt_variant_info *tt_variant_at(size_t index);
 /* The variant that `context` now runs for `op`, in what it computes in. */
 TT_API const tt_variant_info *tt_context_variant(const tt_context *context, tt_op op);
 /* Forces a variant by name, in every compute type that has one so named. TT_ENOTFOUND names those
- * there are; TT_EUNSUPPORTED when the machine lacks its instruction set. */
+ * there are; TT_EUNSUPPORTED when its instruction set or library is not there. */
 TT_API tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name);
 /* The same for every operation that has a variant so named (the others keep theirs);
  * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has. */
@@ -386,44 +406,104 @@ typedef struct tt_gemm_shape {
     int count; /* times per step */
 } tt_gemm_shape;
 
+/* A variant with a tile. */
 typedef struct tt_tune_candidate {
-    tt_tile tile;
-    bool conforms;  /* proven right for every shape; false: wrong (error > 1) or not all proven */
-    bool timed;     /* false: not conforming, or the budget ran out before it */
-    double seconds; /* per step: sum over shapes of count x median */
-    double error;   /* worst of its conformance checks, as a share of the bound */
+    const char *variant; /* lives as long as the process */
+    tt_tile tile;        /* zeros where the tile does not matter to it */
 } tt_tune_candidate;
+
+/* How far a candidate got on a shape. */
+typedef enum tt_tune_state {
+    TT_TUNE_ABSENT,   /* the product has no such variant, or it may not be chosen */
+    TT_TUNE_UNKNOWN,  /* the time was up before it */
+    TT_TUNE_HOPELESS, /* not tried here: too far behind on the shape that counts most */
+    TT_TUNE_WRONG,    /* error > 1 */
+    TT_TUNE_PROVEN,   /* conforms; the time was up before it was timed */
+    TT_TUNE_TIMED
+} tt_tune_state;
+
+typedef struct tt_tune_cell {
+    tt_tune_state state;
+    double error;   /* worst of its conformance checks, as a share of the bound */
+    double seconds; /* of one product, the least of several; 0 unless timed */
+} tt_tune_cell;
 
 typedef struct tt_tune_options {
     size_t size;
     const tt_gemm_shape *shapes;
     size_t shape_count;
-    const tt_tile *candidates; /* the first is the incumbent */
-    size_t candidate_count;
-    double budget_seconds; /* of proving and timing together; 0 and less: neither */
-    double tie_band;       /* within this share of the best, the candidate listed first wins */
-    int repetitions;       /* timings per shape, fewer if the budget is short; the median counts */
-    const tt_clock *clock; /* NULL: monotonic */
+    const tt_tile *tiles; /* the first is the incumbent; what comes first is preferred */
+    size_t tile_count;
+    double budget_seconds;  /* of proving and timing together; 0 and less: neither */
+    bool fixed[3];          /* LINEAR_FORWARD, _DGRAD, _WGRAD: only the context's own variant */
+    tt_numerics numerics;   /* the weakest class that may be chosen beside the context's own */
+    bool show_all;          /* measure variants of weaker classes, too */
+    const char *cache;      /* folder of what is known of this machine; NULL: none */
+    bool fresh;             /* measure even what the cache has */
+    const tt_log_sink *log; /* a damaged cache, one that cannot be written; may be NULL */
+    const tt_clock *clock;  /* NULL: monotonic */
 } tt_tune_options;
 
+/* What was found. */
+typedef struct tt_tuning {
+    tt_gemm_shape *shapes;
+    size_t shape_count;
+    tt_tune_candidate *candidates; /* in order of preference */
+    size_t candidate_count;
+    tt_tune_cell *cells; /* [shape_count][candidate_count] */
+    tt_tile tile;        /* chosen */
+    size_t chosen[3];    /* candidate of each product; one without shapes keeps its own */
+    size_t incumbent[3]; /* the context's own variant with the first tile */
+    bool complete;       /* the time sufficed */
+    bool cached;         /* nothing was measured */
+    double seconds;      /* that it took */
+} tt_tuning;
+
 TT_API void tt_tune_options_init(tt_tune_options *options);
-/* detect_and_tune for the tile: every candidate first proves itself (private poisoned output,
- * compared with a float64 reference on two tiles + remainder with full k; at the real shape a
- * Freivalds check and 64 sampled outputs; bounds from dtype and k), is timed only if it conforms,
- * and the fastest within the tie band is chosen. results[candidate_count] is filled; *chosen is
- * an index into it. Leaves the context's tile as it was.
+/* detect_and_tune: a tile for the context and a variant for each matrix product, in what the
+ * context computes in. Every candidate first proves itself (private poisoned output, compared with
+ * a float64 reference on two tiles + remainder with full k; at the real shape a Freivalds check and
+ * 64 sampled outputs; bounds from dtype and k) and is timed only if it conforms. A first round on
+ * each product's weightiest shape leaves those that are not far behind; a second one takes these to
+ * every shape. What is within the tie band of the fastest counts as equal, and the first listed
+ * wins: so the choice is the same every time. Nothing of the context changes.
  *
- * Nothing begins once the budget is spent: it is looked at before every check of a candidate on a
- * shape and before every shape's timing, and candidates whose timing it cuts short count as not
- * timed. When nothing could be timed, the first candidate that is not known to be wrong is chosen.
- * Where no tile matters (none of the context's three linear variants is tiled), the first
- * candidate is chosen at once, neither proven nor timed. */
-TT_API tt_status tt_tune_tile(tt_context *context, const tt_tune_options *options,
-                              tt_tune_candidate *results, size_t *chosen);
+ * Nothing begins once the budget is spent. A candidate counts when it was timed on every shape;
+ * where none was, the incumbents stay unless they are known to be wrong.
+ *
+ * With a cache, what was measured before on this machine, with this build, these libraries and the
+ * same question is read; else it is measured and, if the time sufficed, written. A damaged file is
+ * told of and measured again. Processes may share a cache. */
+TT_API tt_status tt_tune(tt_context *context, const tt_tune_options *options, tt_tuning *out);
+TT_API void tt_tuning_clear(tt_tuning *tuning);
+/* Seconds that a candidate takes for all shapes of a product, each as often as it counts; INFINITY
+ * unless it was timed on all of them. */
+TT_API double tt_tuning_seconds(const tt_tuning *tuning, tt_op op, size_t candidate);
+/* "$XDG_CACHE_HOME/trimtab", or in ~/.cache; TT_ENOTFOUND where neither is set. */
+TT_API tt_status tt_tune_cache_folder(tt_text *out);
+/* The file that holds the answer to this question; TT_ENOTFOUND where none does, TT_ECORRUPT where
+ * it is damaged. */
+TT_API tt_status tt_tune_cache_file(tt_context *context, const tt_tune_options *options,
+                                    tt_text *out);
 /* The same proof for the context's own variants and tile: *wrong is the index of the first shape
  * whose product is wrong, or `count`; *error the worst error as a share of its bound. */
 TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
                                    double *error, size_t *wrong);
+
+/* ---- 5. what the machine can do at most --------------------------------------------------- */
+
+/* Per second, all threads of a context together. */
+typedef struct tt_peaks {
+    size_t size;       /* sizeof(tt_peaks) */
+    double flops_f32;  /* multiply-adds (two operations each) from registers, best level there is */
+    double flops_bf16; /* products of bf16 tiles from registers; 0 on a processor without AMX */
+    double read_bytes; /* of memory far beyond the caches, prefetched, several streams at a time */
+    double copy_bytes; /* the same copied past the caches: bytes read plus bytes written */
+} tt_peaks;
+
+/* Measures them in about that many seconds (at least one pass of each) with the context's threads;
+ * medians. Allocates, and frees, 256 MiB to 1 GiB of its own: TT_ENOMEM names them. */
+TT_API tt_status tt_measure_peaks(tt_context *context, double seconds, tt_peaks *out);
 
 #ifdef __cplusplus
 }

@@ -31,6 +31,22 @@ TT_INLINE void store_act(const tt_product *product, void *data, int64_t at, tt_v
         tt_vstore_part(p, v, n);
 }
 
+/* Whole vectors of c that are in place; the others are stored as usual. */
+static void stream_strip(const tt_product *product, int64_t i, int64_t rows, int64_t j,
+                         int64_t columns, const float *sums, int64_t sums_row)
+{
+    for (int64_t r = 0; r < rows; r++, sums += sums_row) {
+        float *c = (float *)product->c + (i + r) * product->columns + j;
+        bool whole = columns == TT_NR && (uintptr_t)c % sizeof(tt_vf) == 0;
+        if (whole) {
+            tt_vstream(c, tt_vload(sums));
+            tt_vstream(c + TT_LANES, tt_vload(sums + TT_LANES));
+        } else {
+            memcpy(c, sums, (size_t)columns * sizeof *c);
+        }
+    }
+}
+
 TT_INLINE void finish_vector(const tt_product *product, int64_t at, const float *sums, int64_t n)
 {
     tt_vf v = n == TT_LANES ? tt_vload(sums) : tt_vload_part(sums, n, 0);
@@ -44,6 +60,10 @@ TT_INLINE void finish_vector(const tt_product *product, int64_t at, const float 
 void TT_BLOCKED(tt_product_finish)(const tt_product *product, int64_t i, int64_t rows, int64_t j,
                                    int64_t columns, const float *sums, int64_t sums_row)
 {
+    if (product->stream) {
+        stream_strip(product, i, rows, j, columns, sums, sums_row);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t v = 0; v < columns; v += TT_LANES)
             finish_vector(product, (i + r) * product->columns + j + v, sums + r * sums_row + v,

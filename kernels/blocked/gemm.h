@@ -118,6 +118,15 @@ typedef struct tt_start {
 #define TT_ZERO_START ((tt_start){TT_BLOCKED(tt_zeros), 0})
 extern const float TT_BLOCKED(tt_zeros)[TT_NR];
 
+/* Before a thread's first tt_micro of a product, and after its last. */
+#if TT_ISA_LEVEL == 5
+void TT_BLOCKED(tt_begin)(void);
+void TT_BLOCKED(tt_end)(void);
+#else
+TT_INLINE void TT_BLOCKED(tt_begin)(void) {}
+TT_INLINE void TT_BLOCKED(tt_end)(void) {}
+#endif
+
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
  * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
  * and c only what counts is touched; start may be c. */

@@ -49,8 +49,7 @@ typedef struct tt_worker {
     tt_tile block; /* the tile in whole panels */
     int64_t chunk_rows, chunk_columns, chunk_k;
     tt_panel *packed_a, *packed_b;
-    float *sums;              /* NULL: C holds them */
-    int64_t sums_row;         /* distance of rows */
+    float *sums;              /* strips of TT_NR columns by chunk_rows; NULL: C holds them */
     tt_span rows, columns, k; /* of the current chunk */
     tt_feed feed;
 } tt_worker;
@@ -175,8 +174,8 @@ static void run_strip(tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t 
     float bias[TT_NR] = {0};
     if (w->sums != NULL) { /* there is room for whole panels */
         width = TT_NR;
-        c_row = w->sums_row;
-        c = w->sums + (i - w->rows.begin) * c_row + (j - w->columns.begin);
+        c_row = TT_NR;
+        c = w->sums + (j - w->columns.begin) * w->chunk_rows + (i - w->rows.begin) * c_row;
     }
     tt_start start = {c, c_row};
     if (p == 0 && product->from_c) {
@@ -197,7 +196,8 @@ static void run_strip(tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t 
         TT_BLOCKED(tt_micro)
         (tt_min64(TT_MR, rows - r), width, depth, a + r * depth, b, c + r * c_row, c_row, here);
     }
-    bool more = product->bf16 || product->gelu != NULL || product->gelu_x != NULL;
+    bool more =
+        product->bf16 || product->stream || product->gelu != NULL || product->gelu_x != NULL;
     if (more && p + k == product->k)
         TT_BLOCKED(tt_product_finish)(product, i, rows, j, columns, c, c_row);
 }
@@ -288,7 +288,6 @@ static void plan_chunks(tt_worker *w, int64_t rows, int64_t columns)
     if (w->sums != NULL) {
         int64_t most_columns = SUMS / w->chunk_rows / TT_NR * TT_NR;
         w->chunk_columns = tt_min64(tt_round_up(columns, TT_NR), most_columns);
-        w->sums_row = w->chunk_columns;
     }
 }
 
@@ -304,9 +303,9 @@ static void run_range(const tt_product *product, tt_tile tile, char *scratch, tt
     };
     /* Close together: a small product touches little memory. */
     scratch += tt_round_up(TT_PACKED_B(w.block.k, w.block.n) * (int64_t)sizeof(tt_panel), LINE);
-    w.sums = product->bf16 ? (float *)(void *)scratch : NULL;
+    w.sums = product->bf16 || product->stream ? (float *)(void *)scratch : NULL;
     plan_chunks(&w, rows.end - rows.begin, columns.end - columns.begin);
-    if (product->bf16)
+    if (w.sums != NULL)
         scratch += tt_round_up(w.chunk_rows * w.chunk_columns * (int64_t)sizeof(float), LINE);
     w.packed_a = (tt_panel *)(void *)scratch;
     run_worker(&w, rows, columns);
@@ -334,15 +333,25 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
+/* Floats that nobody reads soon and that start from nothing need not pass the caches. */
+static bool streams(const tt_exec *exec, const tt_product *product)
 {
+    double bytes = (double)product->rows * (double)product->columns * sizeof(float);
+    return !product->bf16 && !product->from_c && product->gelu == NULL && product->gelu_x == NULL &&
+           bytes >= (double)exec->stream_bytes;
+}
+
+void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
+{
+    tt_product streamed = *what, *product = &streamed;
+    product->stream = streams(exec, what);
     if (product->rows == 0 || product->columns == 0)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
 #if TT_ISA_LEVEL < 5
-    if (TT_BLOCKED(tt_gemv_suits)(product)) {
-        TT_BLOCKED(tt_gemv_run)(exec, product, threads);
+    if (TT_BLOCKED(tt_gemv_suits)(what)) {
+        TT_BLOCKED(tt_gemv_run)(exec, what, threads);
         return;
     }
 #endif
@@ -353,8 +362,13 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product)
         tt_span rows, columns;
         tt_part(product->rows, TT_MR, r, self % r, &rows.begin, &rows.end);
         tt_part(product->columns, TT_NR, team / r, self / r, &columns.begin, &columns.end);
-        if (rows.begin < rows.end && columns.begin < columns.end)
+        if (rows.begin < rows.end && columns.begin < columns.end) {
+            TT_BLOCKED(tt_begin)();
             run_range(product, exec->tile, exec->scratch + (size_t)self * exec->scratch_stride,
                       rows, columns);
+            TT_BLOCKED(tt_end)();
+            if (product->stream)
+                tt_vstream_fence();
+        }
     }
 }

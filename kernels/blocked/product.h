@@ -20,6 +20,7 @@ typedef struct tt_product {
     void *c;            /* f32 */
     bool bf16;          /* or bf16: c, gelu and gelu_x */
     bool from_c;        /* starts from what stands in c */
+    bool stream;        /* c is stored past the caches */
     const float *bias;  /* or from this row; or (NULL) from zero */
     void *gelu;         /* GELU(c) is stored, too; or NULL */
     const void *gelu_x; /* c is multiplied by gelu'(gelu_x); or NULL */

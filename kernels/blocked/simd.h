@@ -1,7 +1,8 @@
 /* kernels/blocked/simd.h: vectors of floats in GCC's portable vector extension. Every source in
  * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
  * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. Matrix
- * products are also compiled at level 5: level 4 with AMX, see gemm.h. */
+ * products are also compiled at level 5: level 4 with AMX, see gemm.h; and, for tests on machines
+ * without AMX, with TT_AMX_EMULATED for any processor. */
 #ifndef TT_BLOCKED_SIMD_H
 #define TT_BLOCKED_SIMD_H
 
@@ -33,6 +34,13 @@
 #define TT_BLOCKED(name) name##__blocked_v1
 #endif
 #define TT_NR (2 * TT_LANES)
+
+/* Bits of the vector instructions that are sure to be there; 0: none. */
+#if defined(TT_AMX_EMULATED) || !defined(__x86_64__)
+#define TT_VECTOR_BITS 0
+#else
+#define TT_VECTOR_BITS (32 * TT_LANES)
+#endif
 
 #define TT_INLINE static inline __attribute__((always_inline, unused))
 
@@ -72,6 +80,21 @@ TT_INLINE void tt_vstore_part(float *p, tt_vf v, int64_t n)
         p[i] = v[i];
 }
 
+/* The first n elements, at most a vector's: one body serves whole vectors (where n is known to be
+ * TT_LANES and the choice disappears) and the end of a row. */
+TT_INLINE tt_vf tt_vload_first(const float *p, int64_t n, float fill)
+{
+    return n >= TT_LANES ? tt_vload(p) : tt_vload_part(p, n, fill);
+}
+
+TT_INLINE void tt_vstore_first(float *p, tt_vf v, int64_t n)
+{
+    if (n >= TT_LANES)
+        tt_vstore(p, v);
+    else
+        tt_vstore_part(p, v, n);
+}
+
 TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
 {
     return (tt_vf)(((tt_vi)yes & mask) | ((tt_vi)no & ~mask));
@@ -80,11 +103,11 @@ TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
 /* a > b ? a : b, hence b when either is NaN (what maxps does). */
 TT_INLINE tt_vf tt_vmax(tt_vf a, tt_vf b)
 {
-#if TT_ISA_LEVEL >= 4
+#if TT_VECTOR_BITS == 512
     return (tt_vf)_mm512_max_ps((__m512)a, (__m512)b);
-#elif TT_ISA_LEVEL == 3
+#elif TT_VECTOR_BITS == 256
     return (tt_vf)_mm256_max_ps((__m256)a, (__m256)b);
-#elif defined(__x86_64__)
+#elif TT_VECTOR_BITS == 128
     return (tt_vf)_mm_max_ps((__m128)a, (__m128)b);
 #else
     return tt_vselect(a > b, a, b);
@@ -93,11 +116,11 @@ TT_INLINE tt_vf tt_vmax(tt_vf a, tt_vf b)
 
 TT_INLINE tt_vf tt_vmin(tt_vf a, tt_vf b)
 {
-#if TT_ISA_LEVEL >= 4
+#if TT_VECTOR_BITS == 512
     return (tt_vf)_mm512_min_ps((__m512)a, (__m512)b);
-#elif TT_ISA_LEVEL == 3
+#elif TT_VECTOR_BITS == 256
     return (tt_vf)_mm256_min_ps((__m256)a, (__m256)b);
-#elif defined(__x86_64__)
+#elif TT_VECTOR_BITS == 128
     return (tt_vf)_mm_min_ps((__m128)a, (__m128)b);
 #else
     return tt_vselect(a < b, a, b);
@@ -106,11 +129,11 @@ TT_INLINE tt_vf tt_vmin(tt_vf a, tt_vf b)
 
 TT_INLINE tt_vf tt_vsqrt(tt_vf a)
 {
-#if TT_ISA_LEVEL >= 4
+#if TT_VECTOR_BITS == 512
     return (tt_vf)_mm512_sqrt_ps((__m512)a);
-#elif TT_ISA_LEVEL == 3
+#elif TT_VECTOR_BITS == 256
     return (tt_vf)_mm256_sqrt_ps((__m256)a);
-#elif defined(__x86_64__)
+#elif TT_VECTOR_BITS == 128
     return (tt_vf)_mm_sqrt_ps((__m128)a);
 #else
     for (int i = 0; i < TT_LANES; i++)
@@ -122,11 +145,11 @@ TT_INLINE tt_vf tt_vsqrt(tt_vf a)
 /* Non-temporal store; p is aligned to the vector. Needs tt_vstream_fence before others read. */
 TT_INLINE void tt_vstream(float *p, tt_vf v)
 {
-#if TT_ISA_LEVEL >= 4
+#if TT_VECTOR_BITS == 512
     _mm512_stream_ps(p, (__m512)v);
-#elif TT_ISA_LEVEL == 3
+#elif TT_VECTOR_BITS == 256
     _mm256_stream_ps(p, (__m256)v);
-#elif defined(__x86_64__)
+#elif TT_VECTOR_BITS == 128
     _mm_stream_ps(p, (__m128)v);
 #else
     tt_vstore(p, v);
@@ -140,25 +163,46 @@ TT_INLINE void tt_vstream_fence(void)
 #endif
 }
 
+/* Lane i of the result is lane i + width of v, for i < width. */
+#if TT_LANES == 16
+#define TT_FOLD_8(v)                                                                               \
+    __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
+#define TT_FOLD_4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+#elif TT_LANES == 8
+#define TT_FOLD_4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7)
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1, 1, 1, 1, 1)
+#else
+#define TT_FOLD_2(v) __builtin_shufflevector(v, v, 2, 3, 2, 3)
+#define TT_FOLD_1(v) __builtin_shufflevector(v, v, 1, 1, 1, 1)
+#endif
+
 /* Lanes folded in halves: a fixed order. */
 TT_INLINE float tt_vsum(tt_vf v)
 {
-    float lane[TT_LANES];
-    memcpy(lane, &v, sizeof lane);
-    for (int width = TT_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] += lane[i + width];
-    return lane[0];
+#if TT_LANES == 16
+    v += TT_FOLD_8(v);
+#endif
+#if TT_LANES >= 8
+    v += TT_FOLD_4(v);
+#endif
+    v += TT_FOLD_2(v);
+    v += TT_FOLD_1(v);
+    return v[0];
 }
 
 TT_INLINE float tt_vmax_lane(tt_vf v)
 {
-    float lane[TT_LANES];
-    memcpy(lane, &v, sizeof lane);
-    for (int width = TT_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
-    return lane[0];
+#if TT_LANES == 16
+    v = tt_vmax(v, TT_FOLD_8(v));
+#endif
+#if TT_LANES >= 8
+    v = tt_vmax(v, TT_FOLD_4(v));
+#endif
+    v = tt_vmax(v, TT_FOLD_2(v));
+    return tt_vmax(v, TT_FOLD_1(v))[0];
 }
 
 /* Lower and upper halves as doubles. */

@@ -1,7 +1,7 @@
 /* Softmax cross-entropy, row by row: maximum, sum of exponentials, then the gradient. */
 #include <omp.h>
 
-#include "simd.h"
+#include "act.h"
 
 enum { GRAIN_SOFTMAX = 8192 };
 
@@ -29,20 +29,20 @@ static void run_row(const tt_softmax_xent_args *g, int64_t row)
     ((float *)g->losses)[row] = logf(sum) + max - target_logit;
     if (g->dlogits == NULL)
         return;
-    float *dlogits = (float *)g->dlogits + row * n;
+    tt_act *dlogits = (tt_act *)g->dlogits + row * n;
     float scale = (float)g->scale, factor = scale / sum;
     for (i = 0; i + TT_LANES <= n; i += TT_LANES)
-        tt_vstore(dlogits + i, tt_vexp(tt_vload(logits + i) - max) * factor);
+        tt_astore(dlogits + i, tt_vexp(tt_vload(logits + i) - max) * factor);
     if (i < n) {
         tt_vf p = tt_vexp(tt_vload_part(logits + i, n - i, -INFINITY) - max) * factor;
-        tt_vstore_part(dlogits + i, p, n - i);
+        tt_astore_first(dlogits + i, p, n - i);
     }
     /* Not p * scale - scale: the target's own gradient is scale (p - 1). */
     float p = tt_exp_one(target_logit - max) / sum;
-    dlogits[target] = (p - 1.0f) * scale;
+    tt_astore_first(dlogits + target, tt_vset((p - 1.0f) * scale), 1);
 }
 
-tt_status TT_BLOCKED(tt_softmax_xent_f32)(const tt_exec *exec, const void *args)
+tt_status TT_BLOCKED_ACT(tt_softmax_xent)(const tt_exec *exec, const void *args)
 {
     const tt_softmax_xent_args *g = args;
     int threads = tt_threads_for(exec, g->rows * g->vocab, GRAIN_SOFTMAX);

@@ -14,6 +14,32 @@ TT_INLINE tt_vf tt_vload_bf16(const uint16_t *p)
     return (tt_vf)(__builtin_convertvector(*(const tt_vs_unaligned *)p, tt_vu) << 16);
 }
 
+#if TT_ISA_LEVEL == 5
+/* The nearest bf16, ties to even; a NaN stays a NaN. Denormals become zero, as in all that AMX
+ * does. */
+TT_INLINE tt_vs tt_vnarrow_bf16(tt_vf x)
+{
+#if TT_VECTOR_BITS == 512
+    return (tt_vs)_mm512_cvtneps_pbh((__m512)x);
+#else
+    tt_vu bits = (tt_vu)x, near = bits + 0x7fffu + ((bits >> 16) & 1u);
+    tt_vi nan = x != x, tiny = (tt_vi)((bits & 0x7f800000u) == 0);
+    tt_vf kept = tt_vselect(nan, (tt_vf)(bits | 0x400000u), (tt_vf)near);
+    kept = tt_vselect(tiny, (tt_vf)(bits & 0x80000000u), kept);
+    return __builtin_convertvector((tt_vu)kept >> 16, tt_vs);
+#endif
+}
+
+TT_INLINE tt_vf tt_vround_bf16(tt_vf x)
+{
+    return (tt_vf)(__builtin_convertvector(tt_vnarrow_bf16(x), tt_vu) << 16);
+}
+
+TT_INLINE void tt_vstore_bf16(uint16_t *p, tt_vf x)
+{
+    *(tt_vs_unaligned *)p = tt_vnarrow_bf16(x);
+}
+#else
 /* The nearest bf16, ties to even; a NaN stays a NaN. */
 TT_INLINE tt_vf tt_vround_bf16(tt_vf x)
 {
@@ -33,6 +59,7 @@ TT_INLINE void tt_vstore_bf16(uint16_t *p, tt_vf x)
 {
     tt_vput_bf16(p, tt_vround_bf16(x));
 }
+#endif
 
 /* n < TT_LANES elements; the other lanes are `fill`. */
 TT_INLINE tt_vf tt_vload_bf16_part(const uint16_t *p, int64_t n, float fill)

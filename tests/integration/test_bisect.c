@@ -186,7 +186,7 @@ static void bad_from_the_oldest_checkpoint_on(void **state)
 
 static void check_sequence(const char *run, tt_fault_kind kind, double strength)
 {
-    poison p = fault_from(kind, kind == TT_FAULT_NAN ? "act.h.0.fc" : "act.ln_f", 0);
+    poison p = fault_from(kind, kind == TT_FAULT_NAN ? "act.h.0.gelu" : "act.ln_f", 0);
     p.fault.magnitude = strength;
     p.position = 4 * 6 + 2; /* the third of step 6 */
     tt_bisection *result = bisect_with(run, &p, 0, 0);
@@ -203,7 +203,7 @@ static void check_sequence(const char *run, tt_fault_kind kind, double strength)
     assert_memory_equal(text + result->offset, result->excerpt, 16);
     free(text);
     if (kind == TT_FAULT_NAN) {
-        assert_string_equal(result->tensor, "act.h.0.fc");
+        assert_string_equal(result->tensor, "act.h.0.gelu");
         assert_int_equal(result->samples_nonfinite, 1);
         assert_true(isnan(result->sample_loss) && isfinite(result->median_loss));
     } else {
@@ -324,7 +324,7 @@ static void a_clean_run_has_no_bad_step(void **state)
 static void decisions_of_the_run_are_followed(void **state)
 {
     (void)state;
-    poison p = fault_from(TT_FAULT_NAN, "act.h.1.fc", 0);
+    poison p = fault_from(TT_FAULT_NAN, "act.h.1.gelu", 0);
     p.position = 4 * 9 + 1;
     make_harmed_run("skipped", &p);
     tt_bisection *result = bisect_with("skipped", &p, 0, 0);

@@ -384,7 +384,7 @@ static void what_is_there_conforms(void **state)
     /* The run's own are in force as before. */
     tt_tile after = tt_context_tile(training->context);
     assert_memory_equal(&tile, &after, sizeof tile);
-    assert_string_equal(training->variant, "auto");
+    assert_string_equal(training->variant.all, "auto");
     assert_string_not_equal(tt_context_variant(training->context, TT_OP_LINEAR_FORWARD)->name,
                             "reference");
     finish(&run);
@@ -470,7 +470,7 @@ static tt_status corrupt_op(void *user, const char *name, void *data, int64_t co
     } *planted = user;
     const tt_step_plan *plan = planted->training->current;
     if (plan && plan->step >= planted->f.from && strcmp(name, "act.h.1.gelu") == 0 &&
-        strcmp(planted->training->variant, "reference") != 0) {
+        strcmp(planted->training->variant.all, "reference") != 0) {
         const float wrong = NAN;
         planted->f.times++;
         return tt_tensor_write(planted->training->context, (float *)data + count / 3, &wrong,
@@ -494,7 +494,7 @@ static void a_wrong_variant_convicts_variant(void **state)
     run_on(run.training, 16);
     assert_true(planted.f.times >= 2);
     assert_string_equal(open_breaker(run.training), "variant");
-    assert_string_equal(run.training->variant, "reference");
+    assert_string_equal(run.training->variant.all, "reference");
     fixture_destroy(&run);
 }
 

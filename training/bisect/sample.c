@@ -35,7 +35,8 @@ static tt_status measure(tt_bisector *b, int64_t step, int64_t position, sequenc
         tt_bisect_tell(b, "sequences", i, s->count);
         TRY(tt_bisect_go_on(b));
         TRY(tt_training_replay_sequence(training, &replay, i, &measured));
-        bool bad = measured.values[TT_METRIC_GRADIENT_NONFINITE] > 0;
+        bool bad = !measured.present[TT_METRIC_GRADIENT_NORM] ||
+                   measured.values[TT_METRIC_GRADIENT_NONFINITE] > 0;
         s->loss[i] = measured.values[TT_METRIC_LOSS];
         s->norm[i] = bad ? NAN : measured.values[TT_METRIC_GRADIENT_NORM];
     }

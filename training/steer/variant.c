@@ -1,18 +1,56 @@
 /* The implementation of every operation, as an optimization that the orchestrator steers: `auto` is
- * the best that the machine has, wherever the run goes on; the baseline is the plain reference. */
-#include "../internal.h"
+ * the best that the machine has, wherever the run goes on, and for the matrix products what the
+ * tuner finds; the baseline is the plain reference. */
+#include "tuner.h"
 
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const keys[] = {"kernels.variant"};
-static const char *const baseline[] = {"reference"};
+const char *const tt_product_keys[3] = {"kernels.linear_forward", "kernels.linear_dgrad",
+                                        "kernels.linear_wgrad"};
+static const char *const keys[] = {"kernels.variant", "kernels.linear_forward",
+                                   "kernels.linear_dgrad", "kernels.linear_wgrad"};
+static const char *const baseline[] = {"reference", "reference", "reference", "reference"};
+enum { KEYS = sizeof keys / sizeof *keys };
 
-const char *tt_variant_from(const tt_config *config)
+/* A product that runs what kernels.variant says. */
+static const char preferred[] = "preferred";
+
+static void read_name(const tt_config *config, const char *key, const char *automatic,
+                      char out[TT_VARIANT_NAME])
 {
-    return tt_config_is_auto(config, keys[0]) ? "auto" : tt_config_string(config, keys[0]);
+    snprintf(out, TT_VARIANT_NAME, "%s",
+             tt_config_is_auto(config, key) ? automatic : tt_config_string(config, key));
+}
+
+tt_variant_choice tt_variant_from(const tt_config *config)
+{
+    tt_variant_choice choice;
+    memset(&choice, 0, sizeof choice);
+    read_name(config, keys[0], "auto", choice.all);
+    for (int op = 0; op < 3; op++) {
+        read_name(config, tt_product_keys[op], preferred, choice.product[op]);
+    }
+    return choice;
+}
+
+tt_status tt_variant_apply(tt_context *context, const tt_variant_choice *choice, const char **key)
+{
+    /* An operation that has no variant of this name keeps its best. */
+    *key = keys[0];
+    tt_status status = tt_context_set_variants(context, "auto");
+    if (!status && strcmp(choice->all, "auto") != 0) {
+        status = tt_context_set_variants(context, choice->all);
+    }
+    for (int op = 0; !status && op < 3; op++) {
+        *key = tt_product_keys[op];
+        if (strcmp(choice->product[op], preferred) != 0) {
+            status = tt_context_set_variant(context, (tt_op)op, choice->product[op]);
+        }
+    }
+    return status;
 }
 
 /* Codecs have variants of the same names; one that they lack leaves them with their best. */
@@ -25,34 +63,57 @@ static tt_status set_codecs(tt_compressor *compressor, const char *name)
     return status == TT_ENOTFOUND ? TT_OK : status;
 }
 
-tt_status tt_variant_use(tt_training *training, const char *name)
+tt_status tt_variant_use(tt_training *training, const tt_variant_choice *choice)
 {
-    if (strcmp(training->variant, name) == 0) {
+    const char *key;
+    if (memcmp(&training->variant, choice, sizeof *choice) == 0) {
         return TT_OK;
     }
-    /* An operation that has no variant of this name keeps its best. */
-    tt_status status = tt_context_set_variants(training->context, "auto");
-    if (!status && strcmp(name, "auto") != 0) {
-        status = tt_context_set_variants(training->context, name);
-    }
-    if (!status && strcmp(name, "auto") == 0) {
+    tt_status status = tt_variant_apply(training->context, choice, &key);
+    if (!status && strcmp(choice->all, "auto") == 0) {
         status = tt_choose_attention(training->context, tt_model_get_dims(training->model), NULL);
     }
     if (!status) {
-        status = set_codecs(training->compressor, name);
+        status = set_codecs(training->compressor, choice->all);
     }
     if (!status) {
-        snprintf(training->variant, sizeof training->variant, "%s", name);
+        training->variant = *choice;
     }
     return status;
 }
 
-/* Nothing to measure, and nothing to change: the journal notes what `auto` was on this machine. */
+/* The products' variants are measured where they are left to the run; of the others the journal
+ * notes what `auto` was on this machine. */
+static tt_status propose_products(tt_training *training, const tt_config *config, tt_proposal *out)
+{
+    const tt_tuning *tuning;
+    bool any = false;
+    for (int op = 0; op < 3; op++) {
+        any = any || tt_config_is_auto(config, tt_product_keys[op]);
+    }
+    if (!any || !tt_config_is_auto(config, keys[0])) {
+        return TT_OK;
+    }
+    tt_status status = tt_tuner_answer(training, config, &tuning);
+    for (int op = 0; !status && op < 3; op++) {
+        if (tt_config_is_auto(config, tt_product_keys[op])) {
+            const char *name = tuning->candidates[tuning->chosen[op]].variant;
+            const char *own = tuning->candidates[tuning->incumbent[op]].variant;
+            out->changes[out->change_count].key = tt_product_keys[op];
+            snprintf(out->changes[out->change_count].value,
+                     sizeof out->changes[out->change_count].value, "%s",
+                     strcmp(name, own) == 0 ? preferred : name);
+            out->change_count++;
+        }
+    }
+    return status;
+}
+
 static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
 {
-    const tt_training *training = user;
+    tt_training *training = user;
+    tt_status status = propose_products(training, config, out);
     json_t *list = json_object();
-    (void)config;
     for (tt_op op = 0; op < TT_OP_COUNT; op++) {
         json_object_set_new(list, tt_op_name(op),
                             json_string(tt_context_variant(training->context, op)->name));
@@ -63,6 +124,9 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
     }
     free(text);
     json_decref(list);
+    if (status) {
+        return status;
+    }
     return text ? tt_text_check(&out->evidence)
                 : tt_fail(TT_ENOMEM, "no memory for the list of variants");
 }
@@ -74,7 +138,8 @@ static tt_status conform(void *user, const tt_config *config)
 
 static tt_status apply(void *user, const tt_config *config)
 {
-    return tt_variant_use(user, tt_variant_from(config));
+    tt_variant_choice choice = tt_variant_from(config);
+    return tt_variant_use(user, &choice);
 }
 
 tt_optimization tt_variant_optimization(tt_training *training)
@@ -86,7 +151,7 @@ tt_optimization tt_variant_optimization(tt_training *training)
         .tier = TT_TIER_TILE,
         .aim = TT_AIM_SPEED,
         .keys = keys,
-        .key_count = 1,
+        .key_count = KEYS,
         .baseline = baseline,
         .propose = propose,
         .conform = conform,

@@ -109,19 +109,38 @@ void kt_clear(kt_case *c)
     *c = (kt_case){0};
 }
 
+static kt_setting make_setting(tt_dtype dtype, const char *variant, int threads)
+{
+    return (kt_setting){.dtype = dtype,
+                        .variant = variant,
+                        .threads = threads,
+                        .tile = {32, 32, 32},
+                        .stream_bytes = -1};
+}
+
 kt_setting kt_f64(void)
 {
-    return (kt_setting){TT_F64, "reference", 1, {32, 32, 32}, false, -1};
+    return make_setting(TT_F64, "reference", 1);
 }
 
 kt_setting kt_f32(const char *variant)
 {
-    return (kt_setting){TT_F32, variant, 2, {32, 32, 32}, false, -1};
+    return make_setting(TT_F32, variant, 2);
 }
 
 kt_setting kt_bf16(const char *variant)
 {
-    return (kt_setting){TT_BF16, variant, 2, {32, 32, 32}, false, -1};
+    return make_setting(TT_BF16, variant, 2);
+}
+
+kt_setting kt_setting_of(const tt_variant_info *info)
+{
+    return make_setting(info->dtype, info->name, 2);
+}
+
+bool kt_is_testable(const tt_variant_info *info, tt_op op)
+{
+    return info->op == op && info->dtype != TT_F64 && tt_variant_available(info);
 }
 
 /* The element type of tensor k in a context that computes in `compute`. */
@@ -207,14 +226,16 @@ static int alias_of(const kt_case *c, int k)
         return 0;
     if (c->op == TT_OP_ADAMW && k >= 4 && k <= 6)
         return k - 4;
-    if ((c->op == TT_OP_GELU_BACKWARD || c->op == TT_OP_ADD) && k == 2)
+    if (c->op == TT_OP_ADD && k == 2)
+        return 0;
+    if (c->op == TT_OP_GELU_BACKWARD && k == 2)
         return 1;
     if (c->op == TT_OP_SOFTMAX_XENT && k == 3)
         return 0;
     return k;
 }
 
-tt_status kt_run_in(kt_case *c, tt_context *context)
+static tt_status run_in(kt_case *c, tt_context *context, bool misaligned)
 {
     void *tensor[KT_TENSORS] = {NULL};
     kt_results results = {0};
@@ -222,9 +243,11 @@ tt_status kt_run_in(kt_case *c, tt_context *context)
     for (int k = 0; k < c->count; k++) {
         if (c->t[k].kind == KT_RESULT)
             continue;
-        size_t bytes =
-            (size_t)c->t[k].n * tt_dtype_size(element_type(c, k, tt_context_compute(context)));
-        assert_int_equal(tt_tensor_alloc(context, bytes, &tensor[k]), TT_OK);
+        size_t element = tt_dtype_size(element_type(c, k, tt_context_compute(context)));
+        size_t off = misaligned ? element : 0;
+        assert_int_equal(tt_tensor_alloc(context, (size_t)c->t[k].n * element + off, &tensor[k]),
+                         TT_OK);
+        tensor[k] = (char *)tensor[k] + off;
         move_tensor(c, alias_of(c, k), context, tensor[k], true);
     }
     kt_build(c, tensor, &results, &args);
@@ -256,7 +279,7 @@ tt_status kt_try(kt_case *c, const kt_setting *setting)
     options.threads = setting->threads;
     options.guard = setting->guard;
     for (int k = 0; k < c->count; k++)
-        options.tensor_bytes += (size_t)c->t[k].n * 8 + 64;
+        options.tensor_bytes += (size_t)c->t[k].n * 8 + 128;
     if (c->with.packed) /* padded to whole panels */
         options.tensor_bytes += (size_t)((c->size[1] + 64) * (c->size[2] + 64) * 8);
     assert_int_equal(tt_context_create(&options, &context), TT_OK);
@@ -266,8 +289,10 @@ tt_status kt_try(kt_case *c, const kt_setting *setting)
         status = tt_context_set_tile(context, setting->tile);
     if (setting->stream_bytes >= 0)
         context->exec.stream_bytes = (size_t)setting->stream_bytes;
+    if (setting->scratch_bytes > 0)
+        context->exec.scratch_stride = setting->scratch_bytes;
     if (status == TT_OK)
-        status = kt_run_in(c, context);
+        status = run_in(c, context, setting->misaligned);
     tt_context_destroy(context);
     return status;
 }

@@ -28,7 +28,7 @@ typedef struct kt_tensor {
 typedef struct kt_options {
     bool accumulate; /* LINEAR_DGRAD */
     bool in_place;   /* GELU_BACKWARD, SWIGLU_BACKWARD, ADD, SOFTMAX_XENT, ADAMW, norms' sum: the
-                        aliasing that is allowed */
+                        aliasing that is allowed (SOFTMAX_XENT: not in mixed precision) */
     bool gelu;       /* LINEAR_FORWARD, LINEAR_DGRAD */
     bool real_y;     /* LINEAR_FORWARD */
     bool packed;     /* LINEAR_FORWARD, LINEAR_DGRAD: weights packed ahead, where the variant can */
@@ -36,6 +36,7 @@ typedef struct kt_options {
     bool overwrite;  /* LINEAR_WGRAD; norms, backward: parameters and dx */
     bool dx_act;     /* norms, backward */
     bool inverse;    /* ROPE */
+    bool placeless;  /* embeddings: without learned positions */
     int64_t kv_heads; /* attention; 0: as many as heads */
 } kt_options;
 
@@ -55,7 +56,9 @@ typedef struct kt_setting {
     int threads;
     tt_tile tile;
     bool guard;
-    long stream_bytes; /* -1: the default */
+    long stream_bytes;    /* -1: the default */
+    size_t scratch_bytes; /* of a thread; 0: all that there is */
+    bool misaligned;      /* tensors begin one element after a multiple of 64 bytes */
 } kt_setting;
 
 /* Sizes: linear m,n,k; embedding batch,time,channels,vocab,position; norms rows,channels;
@@ -69,11 +72,16 @@ void kt_clear(kt_case *c);
 /* Runs the case in a context of its own; outputs are replaced. Fails the test unless TT_OK. */
 void kt_run(kt_case *c, const kt_setting *setting);
 tt_status kt_try(kt_case *c, const kt_setting *setting);
-/* The same in a context that is there, whose tensors stay allocated. */
-tt_status kt_run_in(kt_case *c, tt_context *context);
 kt_setting kt_f64(void); /* the float64 reference */
 kt_setting kt_f32(const char *variant);
 kt_setting kt_bf16(const char *variant);
+
+/* The settings under which a variant is tested: `dtype` and `name` of its row, two threads. */
+kt_setting kt_setting_of(const tt_variant_info *info);
+/* A row of `op` that this machine can run, other than those in double. */
+bool kt_is_testable(const tt_variant_info *info, tt_op op);
+/* A small size for each operation that has whole vectors, an end and several blocks. */
+const int64_t *kt_size(tt_op op);
 
 /* Bits of all outputs equal; prints the first that is not. */
 bool kt_same_bits(const kt_case *a, const kt_case *b);

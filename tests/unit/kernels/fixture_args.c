@@ -160,6 +160,34 @@ void kt_shape(kt_case *c)
     }
 }
 
+const int64_t *kt_size(tt_op op)
+{
+    static const int64_t sizes[TT_OP_COUNT][5] = {
+        [TT_OP_LINEAR_FORWARD] = {21, 37, 19},
+        [TT_OP_LINEAR_DGRAD] = {21, 37, 19},
+        [TT_OP_LINEAR_WGRAD] = {21, 37, 19},
+        [TT_OP_EMBEDDING_FORWARD] = {2, 9, 21, 5, 0},
+        [TT_OP_EMBEDDING_BACKWARD] = {2, 9, 21, 5},
+        [TT_OP_LAYERNORM_FORWARD] = {9, 83},
+        [TT_OP_LAYERNORM_BACKWARD] = {9, 83},
+        [TT_OP_RMSNORM_FORWARD] = {9, 83},
+        [TT_OP_RMSNORM_BACKWARD] = {9, 83},
+        [TT_OP_ROPE] = {2, 7, 3, 3, 38},
+        [TT_OP_ATTENTION_FORWARD] = {2, 101, 2, 38},
+        [TT_OP_ATTENTION_BACKWARD] = {2, 101, 2, 38},
+        [TT_OP_ATTENTION_CACHED] = {7, 95, 2, 38, 38},
+        [TT_OP_GELU_FORWARD] = {101},
+        [TT_OP_GELU_BACKWARD] = {101},
+        [TT_OP_SWIGLU_FORWARD] = {5, 37},
+        [TT_OP_SWIGLU_BACKWARD] = {5, 37},
+        [TT_OP_ADD] = {101},
+        [TT_OP_SOFTMAX_XENT] = {9, 101},
+        [TT_OP_STATS] = {5001},
+        [TT_OP_ADAMW] = {5001},
+    };
+    return sizes[op];
+}
+
 static void build_norm(const kt_case *c, void *const t[], kt_args *a)
 {
     const int64_t *s = c->size;
@@ -239,7 +267,7 @@ static void build_elements(const kt_case *c, void *const t[], kt_results *r, kt_
             (tt_swiglu_backward_args){n, c->size[1], c->with.in_place ? t[2] : t[0], t[1], t[2]};
         break;
     case TT_OP_ADD:
-        a->add = (tt_add_args){n, t[0], c->with.in_place ? t[2] : t[1], t[2]};
+        a->add = (tt_add_args){n, c->with.in_place ? t[2] : t[0], t[1], t[2]};
         break;
     case TT_OP_STATS:
         a->stats = (tt_stats_args){n, t[0], &r->stats};
@@ -279,12 +307,12 @@ void kt_build(const kt_case *c, void *const t[KT_TENSORS], kt_results *results, 
             (tt_linear_wgrad_args){s[0], s[1], s[2], t[0], t[1], t[2], t[3], c->with.overwrite};
         break;
     case TT_OP_EMBEDDING_FORWARD:
-        a->embedding_forward =
-            (tt_embedding_forward_args){s[0], s[1], s[2], s[4], t[0], t[1], t[2], t[3]};
+        a->embedding_forward = (tt_embedding_forward_args){
+            s[0], s[1], s[2], s[4], t[0], t[1], c->with.placeless ? NULL : t[2], t[3]};
         break;
     case TT_OP_EMBEDDING_BACKWARD:
-        a->embedding_backward =
-            (tt_embedding_backward_args){s[0], s[1], s[2], t[0], t[1], t[2], t[3]};
+        a->embedding_backward = (tt_embedding_backward_args){
+            s[0], s[1], s[2], t[0], t[1], t[2], c->with.placeless ? NULL : t[3]};
         break;
     case TT_OP_GELU_FORWARD:
     case TT_OP_GELU_BACKWARD:

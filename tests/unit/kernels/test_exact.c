@@ -8,14 +8,13 @@
 
 typedef void (*variant_check)(const tt_variant_info *info);
 
-/* Calls check for every float variant that claims to be exact and that this machine has. */
+/* Calls check for every variant that claims to be exact and that this machine has, but double. */
 static void for_exact_variants(tt_op op, variant_check check)
 {
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->op == op && info->dtype == TT_F32 && tt_isa_available(info->isa) &&
-            info->numerics == TT_NUMERICS_EXACT) {
+        if (kt_is_testable(info, op) && info->numerics == TT_NUMERICS_EXACT) {
             check(info);
             count++;
         }
@@ -33,12 +32,12 @@ static void expect_same(const kt_case *in, const kt_case *expected, const kt_set
     kt_clear(&got);
 }
 
-static void check_tiles_and_threads(const tt_variant_info *info, const int64_t size[5])
+static void check_options(const tt_variant_info *info, const int64_t size[5], kt_options with)
 {
     static const int sides[] = {16, 32, 64, 128, 256, 512};
-    kt_case in = kt_make(info->op, size, 11);
+    kt_case in = kt_make_with(info->op, size, &with, 11);
     kt_case expected = kt_clone(&in);
-    kt_setting setting = kt_f32(info->name);
+    kt_setting setting = kt_setting_of(info);
     setting.threads = 1;
     kt_run(&expected, &setting);
     for (int i = 0; info->tiled && i < 6; i++)
@@ -56,6 +55,11 @@ static void check_tiles_and_threads(const tt_variant_info *info, const int64_t s
     kt_clear(&expected);
 }
 
+static void check_tiles_and_threads(const tt_variant_info *info, const int64_t size[5])
+{
+    check_options(info, size, (kt_options){0});
+}
+
 static void check_linear(const tt_variant_info *info)
 {
     check_tiles_and_threads(info, (int64_t[5]){131, 157, 143});
@@ -65,6 +69,16 @@ static void check_linear(const tt_variant_info *info)
 static void check_rows(const tt_variant_info *info)
 {
     check_tiles_and_threads(info, (int64_t[5]){301, 203});
+}
+
+static void check_norm(const tt_variant_info *info)
+{
+    check_options(info, (int64_t[5]){301, 203}, (kt_options){.branch = true, .dx_act = true});
+}
+
+static void check_rope(const tt_variant_info *info)
+{
+    check_options(info, (int64_t[5]){3, 57, 5, 6, 50}, (kt_options){.kv_heads = 2});
 }
 
 static void check_elements(const tt_variant_info *info)
@@ -80,6 +94,7 @@ static void check_embedding(const tt_variant_info *info)
 static void check_attention(const tt_variant_info *info)
 {
     check_tiles_and_threads(info, (int64_t[5]){3, 131, 3, 3 * 24});
+    check_options(info, (int64_t[5]){2, 131, 6, 6 * 24}, (kt_options){.kv_heads = 2});
 }
 
 static void check_cached(const tt_variant_info *info)
@@ -96,13 +111,18 @@ static void test_tiles_and_threads(void **state)
         [TT_OP_LINEAR_WGRAD] = check_linear,
         [TT_OP_EMBEDDING_FORWARD] = check_embedding,
         [TT_OP_EMBEDDING_BACKWARD] = check_embedding,
-        [TT_OP_LAYERNORM_FORWARD] = check_rows,
-        [TT_OP_LAYERNORM_BACKWARD] = check_rows,
+        [TT_OP_LAYERNORM_FORWARD] = check_norm,
+        [TT_OP_LAYERNORM_BACKWARD] = check_norm,
+        [TT_OP_RMSNORM_FORWARD] = check_norm,
+        [TT_OP_RMSNORM_BACKWARD] = check_norm,
+        [TT_OP_ROPE] = check_rope,
         [TT_OP_ATTENTION_FORWARD] = check_attention,
         [TT_OP_ATTENTION_BACKWARD] = check_attention,
         [TT_OP_ATTENTION_CACHED] = check_cached,
         [TT_OP_GELU_FORWARD] = check_elements,
         [TT_OP_GELU_BACKWARD] = check_elements,
+        [TT_OP_SWIGLU_FORWARD] = check_rows,
+        [TT_OP_SWIGLU_BACKWARD] = check_rows,
         [TT_OP_ADD] = check_elements,
         [TT_OP_SOFTMAX_XENT] = check_rows,
         [TT_OP_STATS] = check_elements,
@@ -137,7 +157,7 @@ static void check_split(const tt_variant_info *info, const int64_t size[5], cons
     kt_options with = {.accumulate = true};
     kt_case in = kt_make_with(info->op, size, &with, 13), expected = kt_clone(&in);
     kt_case got = kt_clone(&in);
-    kt_setting setting = kt_f32(info->name);
+    kt_setting setting = kt_setting_of(info);
     kt_run(&expected, &setting);
     for (int64_t begin = 0, end; begin < size[0]; begin = end) {
         end = begin + 1 + begin % 4 * 7 < size[0] ? begin + 1 + begin % 4 * 7 : size[0];
@@ -183,6 +203,21 @@ static void split_layernorm_backward(const tt_variant_info *info)
                 (bool[]){true, true, false, true, true, true, false, false});
 }
 
+static void split_rmsnorm_backward(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){60, 50}, (bool[]){true, true, false, true, true, false});
+}
+
+static void split_rope(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){9, 7, 3, 2, 12}, (bool[]){true});
+}
+
+static void split_swiglu(const tt_variant_info *info)
+{
+    check_split(info, (int64_t[5]){60, 50}, (bool[]){true, true, true});
+}
+
 static void split_attention_forward(const tt_variant_info *info)
 {
     check_split(info, (int64_t[5]){9, 40, 2, 32}, (bool[]){true, true, true});
@@ -206,6 +241,10 @@ static void test_microbatches(void **state)
     for_exact_variants(TT_OP_LINEAR_WGRAD, split_linear_wgrad);
     for_exact_variants(TT_OP_EMBEDDING_BACKWARD, split_embedding_backward);
     for_exact_variants(TT_OP_LAYERNORM_BACKWARD, split_layernorm_backward);
+    for_exact_variants(TT_OP_RMSNORM_BACKWARD, split_rmsnorm_backward);
+    for_exact_variants(TT_OP_ROPE, split_rope);
+    for_exact_variants(TT_OP_SWIGLU_FORWARD, split_swiglu);
+    for_exact_variants(TT_OP_SWIGLU_BACKWARD, split_swiglu);
     for_exact_variants(TT_OP_ATTENTION_FORWARD, split_attention_forward);
     for_exact_variants(TT_OP_ATTENTION_BACKWARD, split_attention_backward);
     for_exact_variants(TT_OP_SOFTMAX_XENT, split_softmax);
@@ -214,23 +253,26 @@ static void test_microbatches(void **state)
 /* The last `count` positions of a sequence, from the cache, have the bits of the whole sequence. */
 static void check_cached_suffix(const tt_variant_info *info)
 {
-    enum { TIME = 211, HEADS = 2, CHANNELS = 2 * 24 };
-    kt_case whole = kt_make(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, TIME, HEADS, CHANNELS}, 3);
-    kt_setting setting = kt_f32(info->name);
+    enum { TIME = 211, HEADS = 4, KV_HEADS = 2, SIZE = 24 };
+    enum { CHANNELS = HEADS * SIZE, KV = KV_HEADS * SIZE, WIDE = CHANNELS + 2 * KV };
+    kt_options with = {.kv_heads = KV_HEADS};
+    kt_case whole =
+        kt_make_with(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, TIME, HEADS, CHANNELS}, &with, 3);
+    kt_setting setting = kt_setting_of(info);
     kt_run(&whole, &setting);
     static const int64_t counts[] = {1, 2, 3, 14, 96, 97, 150, TIME};
     for (int n = 0; n < 8; n++) {
         int64_t count = counts[n], position = TIME - count;
-        kt_case tail = kt_make(TT_OP_ATTENTION_CACHED,
-                               (int64_t[5]){count, position, HEADS, CHANNELS, CHANNELS}, 5);
-        for (int64_t t = 0; t < TIME; t++)
-            for (int64_t c = 0; c < CHANNELS; c++) {
-                const double *row = whole.t[0].value + t * 3 * CHANNELS + c;
-                if (t >= position)
-                    tail.t[0].value[(t - position) * CHANNELS + c] = row[0];
-                tail.t[1].value[t * CHANNELS + c] = row[CHANNELS];
-                tail.t[2].value[t * CHANNELS + c] = row[2 * CHANNELS];
-            }
+        kt_case tail =
+            kt_make_with(TT_OP_ATTENTION_CACHED,
+                         (int64_t[5]){count, position, HEADS, CHANNELS, CHANNELS}, &with, 5);
+        for (int64_t t = 0; t < TIME; t++) {
+            const double *row = whole.t[0].value + t * WIDE;
+            if (t >= position)
+                memcpy(tail.t[0].value + (t - position) * CHANNELS, row, CHANNELS * sizeof *row);
+            memcpy(tail.t[1].value + t * KV, row + CHANNELS, KV * sizeof *row);
+            memcpy(tail.t[2].value + t * KV, row + CHANNELS + KV, KV * sizeof *row);
+        }
         kt_run(&tail, &setting);
         assert_memory_equal(tail.t[3].value, whole.t[1].value + position * CHANNELS,
                             (size_t)(count * CHANNELS) * sizeof(double));
@@ -249,7 +291,7 @@ static void test_cache_has_the_bits_of_the_sequence(void **state)
 static void check_stores(const tt_variant_info *info)
 {
     kt_case in = kt_make(TT_OP_ADAMW, (int64_t[5]){50001}, 17), expected = kt_clone(&in);
-    kt_setting setting = kt_f32(info->name);
+    kt_setting setting = kt_setting_of(info);
     setting.stream_bytes = INT64_MAX;
     kt_run(&expected, &setting);
     setting.stream_bytes = 0;
@@ -258,6 +300,56 @@ static void check_stores(const tt_variant_info *info)
     expect_same(&in, &expected, &setting);
     kt_clear(&in);
     kt_clear(&expected);
+}
+
+/* Where the sums of dq find no room, the weights are computed once more: the bits stay. */
+static void check_narrow_scratch(const tt_variant_info *info)
+{
+    enum { LEAST = 2040832 };                  /* the widest head's blocks, and 48 Ki floats */
+    static const int64_t times[] = {350, 700}; /* room for one head of the two; for none */
+    for (int i = 0; i < 2 && strcmp(info->name, "reference") != 0; i++) {
+        const kt_options with = {.kv_heads = 1};
+        const int64_t size[5] = {1, times[i], 2, 160};
+        kt_case in = kt_make_with(TT_OP_ATTENTION_BACKWARD, size, &with, 23);
+        kt_case expected = kt_clone(&in);
+        kt_setting setting = kt_setting_of(info);
+        kt_run(&expected, &setting);
+        setting.scratch_bytes = LEAST;
+        expect_same(&in, &expected, &setting);
+        kt_clear(&in);
+        kt_clear(&expected);
+    }
+}
+
+static void test_narrow_scratch(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_ATTENTION_BACKWARD, check_narrow_scratch);
+}
+
+/* A decoded position turns by the bits of the whole sequence. */
+static void check_rope_suffix(const tt_variant_info *info)
+{
+    enum { TIME = 67, WIDE = 3 * 2 * 24 };
+    kt_case whole = kt_make(TT_OP_ROPE, (int64_t[5]){1, TIME, 11, 2, 24}, 3);
+    kt_case ran = kt_clone(&whole);
+    kt_setting setting = kt_setting_of(info);
+    kt_run(&ran, &setting);
+    for (int64_t t = 0; t < TIME; t += 13) {
+        kt_case one = kt_make(TT_OP_ROPE, (int64_t[5]){1, 1, 11 + t, 2, 24}, 3);
+        memcpy(one.t[0].value, whole.t[0].value + t * WIDE, WIDE * sizeof(double));
+        kt_run(&one, &setting);
+        assert_memory_equal(one.t[0].value, ran.t[0].value + t * WIDE, WIDE * sizeof(double));
+        kt_clear(&one);
+    }
+    kt_clear(&whole);
+    kt_clear(&ran);
+}
+
+static void test_a_position_turns_alike_alone(void **state)
+{
+    (void)state;
+    for_exact_variants(TT_OP_ROPE, check_rope_suffix);
 }
 
 static void test_stores(void **state)
@@ -272,6 +364,8 @@ int main(void)
         cmocka_unit_test(test_tiles_and_threads),
         cmocka_unit_test(test_microbatches),
         cmocka_unit_test(test_cache_has_the_bits_of_the_sequence),
+        cmocka_unit_test(test_a_position_turns_alike_alone),
+        cmocka_unit_test(test_narrow_scratch),
         cmocka_unit_test(test_stores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,36 +95,114 @@ static void test_embedding(void **state)
     kt_clear(&backward);
 }
 
-static void test_layernorm(void **state)
+static void test_embedding_without_places(void **state)
 {
     (void)state;
     kt_setting f64 = kt_f64();
+    const int64_t size[5] = {2, 5, 3, 4, 0};
+    const kt_options with = {.placeless = true};
+    kt_case forward = kt_make_with(TT_OP_EMBEDDING_FORWARD, size, &with, 1);
+    kt_case backward = kt_make_with(TT_OP_EMBEDDING_BACKWARD, size, &with, 2);
+    give(&backward.t[0], &forward.t[0]);
+    zero(&backward.t[2]);
+    kt_run(&backward, &f64);
+    check_input(&forward, 3, backward.t[1].value, 1, backward.t[2].value);
+    kt_clear(&forward);
+    kt_clear(&backward);
+}
+
+/* With a branch, what is normalized is the sum; its gradient is that of both addends. */
+static void check_layernorm(bool branch, bool overwrite)
+{
+    kt_setting f64 = kt_f64();
     const int64_t size[5] = {3, 7};
-    kt_case forward = kt_make(TT_OP_LAYERNORM_FORWARD, size, 1), ran = kt_clone(&forward);
-    kt_case backward = kt_make(TT_OP_LAYERNORM_BACKWARD, size, 2);
+    const kt_options fused = {.branch = branch};
+    const kt_options written = {.overwrite = overwrite, .dx_act = true};
+    kt_case forward = kt_make_with(TT_OP_LAYERNORM_FORWARD, size, &fused, 1);
+    kt_case ran = kt_clone(&forward);
+    kt_case backward = kt_make_with(TT_OP_LAYERNORM_BACKWARD, size, &written, 2);
     kt_run(&ran, &f64);
-    give(&backward.t[1], &forward.t[0]);
+    give(&backward.t[1], branch ? &ran.t[7] : &forward.t[0]);
     give(&backward.t[2], &forward.t[1]);
     give(&backward.t[3], &ran.t[4]);
     give(&backward.t[4], &ran.t[5]);
-    for (int k = 5; k <= 7; k++)
+    for (int k = 5; k <= 7 && !overwrite; k++)
         zero(&backward.t[k]);
     kt_run(&backward, &f64);
     check_input(&forward, 3, backward.t[0].value, 0, backward.t[5].value);
+    check_input(&forward, 3, backward.t[0].value, 0, backward.t[8].value);
     check_input(&forward, 3, backward.t[0].value, 1, backward.t[6].value);
     check_input(&forward, 3, backward.t[0].value, 2, backward.t[7].value);
+    if (branch)
+        check_input(&forward, 3, backward.t[0].value, 6, backward.t[5].value);
     kt_clear(&forward);
     kt_clear(&ran);
     kt_clear(&backward);
 }
 
-static void test_attention(void **state)
+static void test_layernorm(void **state)
+{
+    (void)state;
+    check_layernorm(false, false);
+    check_layernorm(true, true);
+}
+
+static void check_rmsnorm(bool branch, bool overwrite)
+{
+    kt_setting f64 = kt_f64();
+    const int64_t size[5] = {3, 7};
+    const kt_options fused = {.branch = branch};
+    const kt_options written = {.overwrite = overwrite, .dx_act = true};
+    kt_case forward = kt_make_with(TT_OP_RMSNORM_FORWARD, size, &fused, 1);
+    kt_case ran = kt_clone(&forward);
+    kt_case backward = kt_make_with(TT_OP_RMSNORM_BACKWARD, size, &written, 2);
+    kt_run(&ran, &f64);
+    give(&backward.t[1], branch ? &ran.t[5] : &forward.t[0]);
+    give(&backward.t[2], &forward.t[1]);
+    give(&backward.t[3], &ran.t[3]);
+    for (int k = 4; k <= 5 && !overwrite; k++)
+        zero(&backward.t[k]);
+    kt_run(&backward, &f64);
+    check_input(&forward, 2, backward.t[0].value, 0, backward.t[4].value);
+    check_input(&forward, 2, backward.t[0].value, 0, backward.t[6].value);
+    check_input(&forward, 2, backward.t[0].value, 1, backward.t[5].value);
+    if (branch)
+        check_input(&forward, 2, backward.t[0].value, 4, backward.t[4].value);
+    kt_clear(&forward);
+    kt_clear(&ran);
+    kt_clear(&backward);
+}
+
+static void test_rmsnorm(void **state)
+{
+    (void)state;
+    check_rmsnorm(false, false);
+    check_rmsnorm(true, true);
+}
+
+/* The gradient of a rotation is the rotation back. */
+static void test_rope(void **state)
 {
     (void)state;
     kt_setting f64 = kt_f64();
-    const int64_t size[5] = {2, 5, 2, 6};
-    kt_case forward = kt_make(TT_OP_ATTENTION_FORWARD, size, 1), ran = kt_clone(&forward);
-    kt_case backward = kt_make(TT_OP_ATTENTION_BACKWARD, size, 2);
+    const int64_t size[5] = {2, 3, 4, 4, 6};
+    const kt_options there = {.kv_heads = 2}, back = {.kv_heads = 2, .inverse = true};
+    kt_case forward = kt_make_with(TT_OP_ROPE, size, &there, 1);
+    kt_case backward = kt_make_with(TT_OP_ROPE, size, &back, 2), weight = kt_clone(&backward);
+    kt_run(&backward, &f64);
+    check_input(&forward, 0, weight.t[0].value, 0, backward.t[0].value);
+    kt_clear(&forward);
+    kt_clear(&backward);
+    kt_clear(&weight);
+}
+
+static void check_attention(const int64_t size[5], int64_t kv_heads)
+{
+    kt_setting f64 = kt_f64();
+    const kt_options with = {.kv_heads = kv_heads};
+    kt_case forward = kt_make_with(TT_OP_ATTENTION_FORWARD, size, &with, 1);
+    kt_case ran = kt_clone(&forward);
+    kt_case backward = kt_make_with(TT_OP_ATTENTION_BACKWARD, size, &with, 2);
     kt_run(&ran, &f64);
     give(&backward.t[0], &forward.t[0]);
     give(&backward.t[1], &ran.t[1]);
@@ -133,6 +211,28 @@ static void test_attention(void **state)
     check_input(&forward, 1, backward.t[3].value, 0, backward.t[4].value);
     kt_clear(&forward);
     kt_clear(&ran);
+    kt_clear(&backward);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    check_attention((int64_t[5]){2, 5, 2, 6}, 0);
+    check_attention((int64_t[5]){2, 4, 4, 12}, 2);
+    check_attention((int64_t[5]){1, 4, 3, 6}, 1);
+}
+
+static void test_swiglu(void **state)
+{
+    (void)state;
+    kt_setting f64 = kt_f64();
+    const int64_t size[5] = {3, 11};
+    kt_case forward = kt_make(TT_OP_SWIGLU_FORWARD, size, 1);
+    kt_case backward = kt_make(TT_OP_SWIGLU_BACKWARD, size, 2);
+    give(&backward.t[0], &forward.t[0]);
+    kt_run(&backward, &f64);
+    check_input(&forward, 1, backward.t[1].value, 0, backward.t[2].value);
+    kt_clear(&forward);
     kt_clear(&backward);
 }
 
@@ -203,9 +303,16 @@ static void test_known_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),       cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_layernorm),    cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_gelu),         cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_embedding_without_places),
+        cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_rmsnorm),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_known_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,7 +77,7 @@ static inline void slots_gradients(slot_bench *b, int64_t step, int slot)
                             ? (b->tokens[i] * 7 + 3) % (int32_t)b->dims.vocab
                             : (int32_t)(tt_random_uniform(5, 3, at) * (double)b->dims.vocab);
     }
-    assert_ok(tt_model_zero_grad(b->model));
+    assert_ok(tt_model_begin_step(b->model));
     assert_ok(tt_model_forward_train(b->model, b->memory.slots[slot].params, b->tokens, b->targets,
                                      SLOT_BATCH, b->time, 1.0, &loss));
     assert_ok(tt_model_backward(b->model, b->memory.slots[slot].params));

@@ -84,7 +84,7 @@ static void a_decode_disturbs_no_training_pass(void **state)
     gradients(&b);
     double *before = read_reals(&b, tt_model_gradients(b.model), b.count);
     assert_ok(tt_kv_store_create(b.context, 2, 9, 12, &store));
-    assert_ok(tt_model_zero_grad(b.model));
+    assert_ok(tt_model_begin_step(b.model));
     assert_ok(
         tt_model_forward_train(b.model, b.slots[0].params, b.tokens, b.targets, 2, 9, 1.0, &loss));
     assert_ok(tt_model_decode(b.model, b.slots[0].params, store, b.targets, 9, logits));

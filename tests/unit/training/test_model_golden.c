@@ -147,7 +147,7 @@ static void train_step(bench *b, const golden *g, const tt_optim_options *option
         free(actual);
     }
     double train_loss;
-    assert_ok(tt_model_zero_grad(b->model));
+    assert_ok(tt_model_begin_step(b->model));
     assert_ok(tt_model_forward_train(b->model, from->params, b->tokens, b->targets, b->batch,
                                      b->time, 1.0, &train_loss));
     assert_true(train_loss == loss);

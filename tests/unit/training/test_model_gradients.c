@@ -119,7 +119,7 @@ static void smaller_batches_fit_in(void **state)
     assert_true(isfinite(gradients(&large))); /* leaves something in the larger buffers */
     double loss = gradients(&full);
     double again;
-    assert_ok(tt_model_zero_grad(large.model));
+    assert_ok(tt_model_begin_step(large.model));
     assert_ok(tt_model_forward_train(large.model, large.slots[0].params, full.tokens, full.targets,
                                      2, 5, 1.0, &again));
     assert_ok(tt_model_backward(large.model, large.slots[0].params));

@@ -71,7 +71,7 @@ static double whole_step(bench *b, int64_t parts)
     tt_verdict verdict;
     const void *params = b->slots[0].params;
     const int64_t rows = b->batch / parts;
-    assert_ok(tt_model_zero_grad(b->model));
+    assert_ok(tt_model_begin_step(b->model));
     for (int64_t i = 0; i < parts; i++) {
         assert_ok(tt_model_forward_train(b->model, params, b->tokens + i * rows * b->time,
                                          b->targets + i * rows * b->time, rows, b->time,
@@ -319,7 +319,7 @@ static void a_decoding_model_has_parameters_only(void **state)
     }
     assert_int_equal(count, tt_model_tensor_count(b.model));
     assert_null(tt_model_gradients(b.model));
-    assert_fails(tt_model_zero_grad(b.model), TT_EINVAL, "decoding only");
+    assert_fails(tt_model_begin_step(b.model), TT_EINVAL, "decoding only");
     assert_fails(tt_model_forward(b.model, b.slots[0].params, b.tokens, b.targets, 1, 1, &loss),
                  TT_EINVAL, "created for 0");
     bench_close(&b);

@@ -154,24 +154,19 @@ static void a_change_of_codec_leaves_no_trace(void **state)
     rig_close(&r);
 }
 
-/* Memory is given back when a step begins; were that between forward and backward, what is used
- * would still be there. */
+/* Memory is given back when a step begins: the steps before and after have the same bits. */
 static void giving_memory_back_takes_nothing_that_is_used(void **state)
 {
     (void)state;
     rig r;
-    double loss;
     rig_open(&r, middle_dims, 4, 24);
-    const void *params = r.b.slots[0].params;
     for (int i = CASES - 1; i >= 0; i--) {
         keep_as(&r, cases[i]);
-        assert_ok(
-            tt_model_forward_train(r.b.model, params, r.b.tokens, r.b.targets, 4, 24, 1.0, &loss));
-        for (int step = 0; step < 4; step++) {
-            assert_ok(tt_model_zero_grad(r.b.model));
-        }
-        assert_ok(tt_model_backward(r.b.model, params));
+        gradients(&r.b);
         double *got = gradient_copy(&r);
+        for (int step = 0; step < 4; step++) {
+            assert_ok(tt_model_begin_step(r.b.model));
+        }
         gradients(&r.b);
         double *expected = gradient_copy(&r);
         assert_memory_equal(got, expected, (size_t)r.b.count * sizeof *got);

@@ -1,0 +1,57 @@
+/* Products of bfloat16 tiles from registers: what a processor with AMX can do at most. */
+#include "peaks.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+/* The argument of LDTILECFG. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+_Static_assert(sizeof(tile_config) == 64, "as LDTILECFG reads it");
+
+/* Four accumulators, two tiles of either operand: the most that eight tiles can hold. */
+__attribute__((target("amx-tile,amx-bf16"))) double tt_peak_tile_products(int64_t turns)
+{
+    tile_config config;
+    uint16_t numbers[512]; /* not zeros, which cost less power, hence more speed */
+    for (int i = 0; i < 512; i++)
+        numbers[i] = 0x3c00;
+    memset(&config, 0, sizeof config);
+    config.palette = 1;
+    for (int i = 0; i < 8; i++) {
+        config.row_bytes[i] = 64;
+        config.rows[i] = 16;
+    }
+    /* gcc 12 believes that eight bytes are read of it, and drops the stores to the others; the
+     * same goes for what tiles are loaded from. */
+    __asm__ volatile("" : "+m"(config), "+m"(numbers) : : "memory");
+    _tile_loadconfig(&config);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, numbers, 64);
+    _tile_loadd(5, numbers, 64);
+    _tile_loadd(6, numbers, 64);
+    _tile_loadd(7, numbers, 64);
+    for (int64_t turn = 0; turn < turns; turn++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+    return (double)turns * 4 * (16 * 16 * 32) * 2;
+}
+#else
+double tt_peak_tile_products(int64_t turns)
+{
+    (void)turns;
+    return 0;
+}
+#endif

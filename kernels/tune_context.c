@@ -1,0 +1,242 @@
+/* The tuner on a context: which variants are candidates, and what the cache knows of them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tune.h"
+
+typedef struct families {
+    tt_tune_family list[TT_FAMILIES_MAX];
+    size_t count;
+} families;
+
+static tt_status run_in_context(void *user, const tt_tune_family *family, tt_tile tile, tt_op op,
+                                const void *args)
+{
+    tt_status status = tt_context_set_variant(user, op, family->name);
+    if (status == TT_OK && family->tiled)
+        status = tt_context_set_tile(user, tile);
+    return status == TT_OK ? tt_op_run(user, op, args) : status;
+}
+
+static tt_tune_family *family_named(families *out, const char *name)
+{
+    for (size_t f = 0; f < out->count; f++)
+        if (strcmp(out->list[f].name, name) == 0)
+            return &out->list[f];
+    if (out->count == TT_FAMILIES_MAX)
+        return NULL;
+    out->list[out->count] = (tt_tune_family){.name = name};
+    return &out->list[out->count++];
+}
+
+static tt_status add_variant(families *out, const tt_variant_info *info, bool current,
+                             bool acceptable)
+{
+    tt_tune_family *family = family_named(out, info->name);
+    if (family == NULL)
+        return tt_fail(TT_EINTERNAL, "tune: more than %d variants", TT_FAMILIES_MAX);
+    family->tiled = family->tiled || info->tiled;
+    family->library = info->library;
+    family->candidate[info->op] = true;
+    family->numerics[info->op] = info->numerics;
+    family->current[info->op] = family->current[info->op] || current;
+    family->acceptable[info->op] = family->acceptable[info->op] || acceptable;
+    return TT_OK;
+}
+
+/* The context's own variants first, then the others from the most preferred down. The reference is
+ * what all are measured by, and no candidate unless the user has chosen it. */
+static tt_status list_families(const tt_context *context, const tt_tune_options *options,
+                               families *out)
+{
+    tt_status status = TT_OK;
+    out->count = 0;
+    for (int op = 0; op < TT_PRODUCTS && status == TT_OK; op++)
+        status = add_variant(out, &tt_context_current(context, (tt_op)op)->info, true, true);
+    for (size_t i = tt_variant_count(); i-- > 0 && status == TT_OK;) {
+        const tt_variant_info *info = tt_variant_at(i);
+        if ((int)info->op >= TT_PRODUCTS || info->dtype != context->compute ||
+            strcmp(info->name, "reference") == 0 || options->fixed[info->op])
+            continue;
+        bool acceptable = info->numerics <= options->numerics;
+        if ((acceptable || options->show_all) && tt_variant_available(info))
+            status = add_variant(out, info, false, acceptable);
+    }
+    return status;
+}
+
+static tt_status make_target(tt_context *context, const tt_tune_options *options, families *list,
+                             tt_tune_target *out)
+{
+    if (context == NULL || context->dtype != TT_F32)
+        return tt_fail(TT_EINVAL, "tune: products are tuned in an f32 context");
+    if (options == NULL || options->size < sizeof *options)
+        return tt_fail(TT_EINVAL, "tune options are missing or of an older version");
+    tt_status status = list_families(context, options, list);
+    *out = (tt_tune_target){.run = run_in_context,
+                            .user = context,
+                            .compute = context->compute,
+                            .threads = context->exec.threads,
+                            .families = list->list,
+                            .family_count = list->count};
+    return status;
+}
+
+/* What the context runs, and how. */
+typedef struct setting {
+    tt_tile tile;
+    const tt_variant *table[TT_COMPUTES][TT_PRODUCTS];
+} setting;
+
+static void keep_setting(const tt_context *context, setting *out)
+{
+    out->tile = context->exec.tile;
+    for (int compute = 0; compute < TT_COMPUTES; compute++)
+        memcpy(out->table[compute], context->table[compute], sizeof out->table[compute]);
+}
+
+static void restore_setting(tt_context *context, const setting *from)
+{
+    context->exec.tile = from->tile;
+    for (int compute = 0; compute < TT_COMPUTES; compute++)
+        memcpy(context->table[compute], from->table[compute], sizeof from->table[compute]);
+}
+
+/* Where nothing can be chosen there is nothing to measure. */
+static bool one_candidate(const families *list, const tt_tune_options *options)
+{
+    for (size_t f = 0; f < list->count; f++)
+        if (list->list[f].tiled && options->tile_count > 1)
+            return false;
+    for (int op = 0; op < TT_PRODUCTS; op++) {
+        int candidates = 0;
+        for (size_t f = 0; f < list->count; f++)
+            candidates += list->list[f].candidate[op];
+        if (candidates > 1)
+            return false;
+    }
+    return true;
+}
+
+static tt_status measure(tt_context *context, const tt_tune_target *target,
+                         const tt_tune_options *options, tt_tuning *out)
+{
+    setting before;
+    keep_setting(context, &before);
+    tt_status status = tt_tune_with(target, options, out);
+    restore_setting(context, &before);
+    return status;
+}
+
+/* TT_ENOTFOUND: it has to be measured. */
+static tt_status recall(const char *key, const tt_tune_target *target,
+                        const tt_tune_options *options, tt_tuning *out)
+{
+    tt_clock clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
+    uint64_t begin = tt_clock_now(&clock);
+    tt_text path;
+    tt_status status = tt_tuning_begin(target, options, out);
+    if (status != TT_OK)
+        return status;
+    tt_text_init(&path);
+    status = tt_tune_path(options->cache, key, &path);
+    if (status == TT_OK)
+        status = tt_tune_load(path.data, key, out);
+    tt_text_clear(&path);
+    if (status == TT_OK)
+        status = tt_tuning_choose(target, options->tiles, options->tile_count, out);
+    if (status != TT_OK)
+        tt_tuning_clear(out);
+    else
+        out->seconds = (double)(tt_clock_now(&clock) - begin) * 1e-9;
+    if (status == TT_OK || status == TT_ENOTFOUND)
+        return status;
+    tt_log(options->log, TT_LOG_WARN, "%s; measuring again", tt_error_message());
+    return TT_ENOTFOUND;
+}
+
+static tt_status tune_with_cache(tt_context *context, const tt_tune_target *target,
+                                 const tt_tune_options *options, tt_tuning *out)
+{
+    tt_text key;
+    tt_text_init(&key);
+    tt_status status = tt_tune_key(context, target, options, &key);
+    tt_status known = TT_ENOTFOUND;
+    if (status == TT_OK && !options->fresh)
+        known = recall(key.data, target, options, out);
+    if (status == TT_OK && known != TT_OK) {
+        status = measure(context, target, options, out);
+        if (status == TT_OK && out->complete &&
+            tt_tune_save(options->cache, key.data, out) != TT_OK)
+            tt_log(options->log, TT_LOG_WARN, "%s; what was measured is not kept",
+                   tt_error_message());
+    }
+    tt_text_clear(&key);
+    return status;
+}
+
+tt_status tt_tune(tt_context *context, const tt_tune_options *options, tt_tuning *out)
+{
+    families list;
+    tt_tune_target target;
+    if (out == NULL)
+        return tt_fail(TT_EINVAL, "tune: no place for the result");
+    tt_status status = make_target(context, options, &list, &target);
+    if (status == TT_OK)
+        status = tt_tune_check_options(&target, options);
+    if (status != TT_OK)
+        return status;
+    if (one_candidate(&list, options) && !options->show_all)
+        return tt_tuning_begin(&target, options, out);
+    return options->cache != NULL ? tune_with_cache(context, &target, options, out)
+                                  : measure(context, &target, options, out);
+}
+
+tt_status tt_tune_cache_file(tt_context *context, const tt_tune_options *options, tt_text *out)
+{
+    families list;
+    tt_tune_target target;
+    tt_tuning tuning;
+    tt_text key;
+    tt_status status = make_target(context, options, &list, &target);
+    if (status == TT_OK)
+        status = tt_tune_check_options(&target, options);
+    if (status != TT_OK)
+        return status;
+    tt_text_init(&key);
+    status = tt_tune_key(context, &target, options, &key);
+    if (status == TT_OK)
+        status = tt_tune_path(options->cache, key.data, out);
+    if (status == TT_OK)
+        status = tt_tuning_begin(&target, options, &tuning);
+    if (status == TT_OK) {
+        status = tt_tune_load(out->data, key.data, &tuning);
+        tt_tuning_clear(&tuning);
+    }
+    tt_text_clear(&key);
+    return status;
+}
+
+tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
+                            double *error, size_t *wrong)
+{
+    tt_tune_options options;
+    families list;
+    tt_tune_target target;
+    tt_tune_options_init(&options);
+    memset(options.fixed, true, sizeof options.fixed);
+    tt_status status = make_target(context, &options, &list, &target);
+    if (status != TT_OK)
+        return status;
+    tt_tile tile = context->exec.tile;
+    options.shapes = shapes;
+    options.shape_count = count;
+    options.tiles = &tile;
+    options.tile_count = 1;
+    setting before;
+    keep_setting(context, &before);
+    status = tt_prove_all(&target, &options, error, wrong);
+    restore_setting(context, &before);
+    return status;
+}

@@ -1,0 +1,117 @@
+/* trimtab bench kernels: every variant is timed, and what cannot be is refused at once. */
+#include "harness.h"
+
+#include <jansson.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    expect_error(2, "did you mean 'add'", "bench kernels --ops addd");
+    expect_error(2, "no such operation on these shapes", "bench kernels --shape add:9 --ops rope");
+    expect_error(2, "write --shape linear_forward:m,n,k",
+                 "bench kernels --shape linear_forward:1,2");
+    expect_error(2, "write --shape add:n", "bench kernels --shape add:1,2");
+    expect_error(2, "write --shape add:n", "bench kernels --shape add:0");
+    expect_error(2, "write --shape add:n", "bench kernels --shape add");
+    expect_error(2, "--shape is empty", "bench kernels --shape ' '");
+    expect_error(2, "not both", "bench kernels tiny.yaml --shape add:9");
+    expect_error(2, "--rounds '0' is not", "bench kernels --rounds 0");
+    expect_error(2, "does not end in .svg or .png", "bench kernels --plot a.pdf");
+    expect_error(78, "train.stesp", "bench kernels --set train.stesp=3");
+    expect_error(74, "nowhere.yaml", "bench kernels nowhere.yaml");
+    expect_error(2, "a command is missing", "bench");
+}
+
+static void test_no_gnuplot(void **state)
+{
+    (void)state;
+    char *path = strdup(getenv("PATH"));
+    setenv("PATH", "/nowhere", 1);
+    expect_error(78, "gnuplot-nox", "bench kernels --shape add:9 --plot a.svg");
+    setenv("PATH", path, 1);
+    free(path);
+    assert_false(exists("a.svg"));
+}
+
+/* Every figure of a variant is one. */
+static void check_variant(const json_t *variant)
+{
+    static const char *const numbers[] = {"seconds", "low",   "high", "rate",
+                                          "of_peak", "flops", "bytes"};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        assert_true(json_number_value(json_object_get(variant, numbers[i])) > 0);
+    }
+    assert_true(json_number_value(json_object_get(variant, "low")) <=
+                json_number_value(json_object_get(variant, "high")));
+}
+
+static void test_json(void **state)
+{
+    (void)state;
+    outcome o = expect_success("bench kernels --json --rounds 2 --set run.threads=1 --shape "
+                               "'linear_forward:40,16,32 stats:5000 softmax_xent:200,30'");
+    json_t *root = json_loads(o.out, 0, NULL);
+    assert_non_null(root);
+    assert_int_equal(json_integer_value(json_object_get(root, "threads")), 1);
+    json_t *peaks = json_object_get(root, "peaks");
+    assert_true(json_number_value(json_object_get(peaks, "read_gbs")) > 0);
+    json_t *results = json_object_get(root, "results");
+    assert_int_equal(json_array_size(results), 5); /* statistics know no bf16 */
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        json_t *variants = json_object_get(json_array_get(results, i), "variants");
+        assert_true(json_array_size(variants) > 0);
+        for (size_t k = 0; k < json_array_size(variants); k++) {
+            check_variant(json_array_get(variants, k));
+        }
+    }
+    json_t *first = json_array_get(json_object_get(json_array_get(results, 0), "variants"), 0);
+    assert_true(json_number_value(json_object_get(first, "flops")) == 2.0 * 40 * 16 * 32);
+    assert_true(json_number_value(json_object_get(first, "bytes")) ==
+                4.0 * (40 * 32 + 16 * 32 + 40 * 16));
+    json_decref(root);
+    outcome_clear(&o);
+}
+
+/* A configuration's own shapes, and what a step is made of. */
+static void test_config(void **state)
+{
+    (void)state;
+    outcome o = expect_success("bench kernels tiny.yaml --rounds 1 --set run.threads=1 --ops "
+                               "linear_wgrad,attention_backward,softmax_xent");
+    static const char *const parts[] = {"linear_wgrad ",      "attention_backward ",
+                                        "softmax_xent ",      ", bf16, 2 per step\n",
+                                        "peaks of 1 thread:", "a step's operations, each"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        assert_true(holds(o.out, parts[i]));
+    }
+    outcome_clear(&o);
+}
+
+static void test_plot(void **state)
+{
+    (void)state;
+    if (access("/usr/bin/gnuplot", X_OK) != 0) {
+        skip();
+    }
+    outcome o = expect_success("bench kernels --rounds 1 --set run.threads=1 --shape "
+                               "'gelu_forward:5000 linear_dgrad:32,32,32' --plot 'roof line.svg'");
+    outcome_clear(&o);
+    char *svg = read_file("roof line.svg", NULL);
+    assert_true(holds(svg, "gelu_forward 5000"));
+    assert_true(holds(svg, "linear_dgrad 32x32x32"));
+    assert_true(holds(svg, "arithmetic intensity"));
+    free(svg);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_gnuplot),
+        cmocka_unit_test(test_json), cmocka_unit_test(test_config), cmocka_unit_test(test_plot)};
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
+}

@@ -1,0 +1,179 @@
+/* Products with AMX, bit for bit against their definition in amx/tiles.h, for any tile, number of
+ * threads and packing. Emulated (amx_emulated/), this runs on every x86-64; else only where the
+ * instructions are there. */
+#include "fixture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bf16.h"
+
+static const char amx[] = "amx";
+static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
+
+static float flushed(float x)
+{
+    return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
+}
+
+/* What a product makes of an operand's element. */
+static float operand(double x)
+{
+    return tt_bf16_to_f32(tt_bf16_from_f32(flushed((float)x)));
+}
+
+/* sum + the products of k elements: 32 at a time, even and odd ones apart. */
+static float dot(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                 int64_t b_step)
+{
+    for (int64_t block = 0; block < k; block += 32) {
+        float part[2] = {0, 0};
+        for (int64_t p = block; p < block + 32 && p < k; p++)
+            part[p % 2] =
+                flushed(fmaf(operand(a[p * a_step]), operand(b[p * b_step]), part[p % 2]));
+        sum = flushed(flushed(sum) + flushed(part[0] + part[1]));
+    }
+    return sum;
+}
+
+/* Fills in what the operation has to give. */
+static void define(kt_case *c)
+{
+    int64_t m = c->size[0], n = c->size[1], k = c->size[2];
+    double *x = c->t[0].value, *w = c->t[1].value;
+    if (c->op == TT_OP_LINEAR_FORWARD)
+        for (int64_t i = 0; i < m * n; i++)
+            c->t[3].value[i] =
+                (double)dot((float)c->t[2].value[i % n], k, x + i / n * k, 1, w + i % n * k, 1);
+    else if (c->op == TT_OP_LINEAR_DGRAD)
+        for (int64_t i = 0; i < m * k; i++)
+            c->t[2].value[i] =
+                (double)operand((double)dot(c->with.accumulate ? (float)c->t[2].value[i] : 0, n,
+                                            x + i / k * n, 1, w + i % k, k));
+    else
+        for (int64_t i = 0; i < n * k; i++)
+            c->t[2].value[i] = (double)dot(c->with.overwrite ? 0 : (float)c->t[2].value[i], m,
+                                           x + i / k, n, w + i % k, k);
+}
+
+static kt_case make(tt_op op, const int64_t size[5], const kt_options *with)
+{
+    /* Denormal operands and products. The last, of f32, would round up to a bf16 that is none. */
+    static const double tiny[] = {0x1.8p-130, 0x1.4p-120, 0x1.fffffcp-127};
+    kt_case c = kt_make_with(op, size, with, 11);
+    for (int k = 0; k < 2; k++)
+        for (int64_t i = 0; i < c.t[k].n; i += 7)
+            c.t[k].value[i] = tiny[i / 7 % (c.t[k].act ? 2 : 3)];
+    return c;
+}
+
+static void expect_defined(const kt_case *in, const kt_case *expected, const kt_setting *setting)
+{
+    kt_case got = kt_clone(in);
+    int out = in->op == TT_OP_LINEAR_FORWARD ? 3 : 2;
+    kt_run(&got, setting);
+    for (int64_t i = 0; i < got.t[out].n; i++)
+        if (memcmp(&got.t[out].value[i], &expected->t[out].value[i], sizeof(double)) != 0)
+            fail_msg("%s %lldx%lldx%lld, tile %d, %d threads: element %lld is %.9g, not %.9g",
+                     tt_op_name(in->op), (long long)in->size[0], (long long)in->size[1],
+                     (long long)in->size[2], setting->tile.m, setting->threads, (long long)i,
+                     got.t[out].value[i], expected->t[out].value[i]);
+    kt_clear(&got);
+}
+
+/* Accumulating and not, packed ahead and not, streamed and not, over tiles and threads. */
+static void check_size(tt_op op, const int64_t size[5])
+{
+    static const int sides[] = {16, 32, 512};
+    for (int o = 0; o < 2; o++) {
+        kt_options with = {.accumulate = o == 0, .overwrite = o == 1, .real_y = true};
+        kt_case in = make(op, size, &with), expected = kt_clone(&in);
+        define(&expected);
+        for (int i = 0; i < 3; i++) {
+            kt_setting setting = kt_bf16(amx);
+            setting.threads = 1 + i;
+            setting.stream_bytes = i == 1 ? 0 : -1;
+            setting.tile = (tt_tile){sides[i], sides[(i + o) % 3], sides[(i + 2 * o) % 3]};
+            in.with.packed = i != o;
+            expect_defined(&in, &expected, &setting);
+        }
+        kt_clear(&in);
+        kt_clear(&expected);
+    }
+}
+
+static void test_definition(void **state)
+{
+    (void)state;
+    static const int64_t edges[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 65, 97};
+    enum { EDGES = sizeof edges / sizeof *edges };
+    for (int o = 0; o < 3; o++) {
+        for (int i = 0; i < EDGES; i++)
+            check_size(ops[o], (int64_t[5]){edges[i], edges[(5 * i + 2) % EDGES],
+                                            edges[(7 * i + 1) % EDGES]});
+        check_size(ops[o], (int64_t[5]){64, 96, 128}); /* no edges */
+        check_size(ops[o], (int64_t[5]){3, 5, 0});
+        check_size(ops[o], (int64_t[5]){0, 5, 3});
+        check_size(ops[o], (int64_t[5]){5, 0, 3});
+    }
+}
+
+/* Microbatches of a multiple of 32 rows add up to the bits of one batch. */
+static void test_microbatches(void **state)
+{
+    (void)state;
+    enum { M = 130, N = 35, K = 50, PART = 64 };
+    kt_options with = {.overwrite = false};
+    kt_setting setting = kt_bf16(amx);
+    kt_case all = make(TT_OP_LINEAR_WGRAD, (int64_t[5]){M, N, K}, &with), expected = kt_clone(&all);
+    kt_run(&expected, &setting);
+    for (int64_t begin = 0; begin < M; begin += PART) {
+        int64_t rows = begin + PART < M ? PART : M - begin;
+        kt_case part = make(TT_OP_LINEAR_WGRAD, (int64_t[5]){rows, N, K}, &with);
+        memcpy(part.t[0].value, all.t[0].value + begin * N, (size_t)(rows * N) * sizeof(double));
+        memcpy(part.t[1].value, all.t[1].value + begin * K, (size_t)(rows * K) * sizeof(double));
+        for (int k = 2; k < 4; k++)
+            memcpy(part.t[k].value, all.t[k].value, (size_t)part.t[k].n * sizeof(double));
+        kt_run(&part, &setting);
+        for (int k = 2; k < 4; k++)
+            memcpy(all.t[k].value, part.t[k].value, (size_t)part.t[k].n * sizeof(double));
+        kt_clear(&part);
+    }
+    assert_true(kt_same_bits(&expected, &all));
+    kt_clear(&expected);
+    kt_clear(&all);
+}
+
+/* Three rows, three products and one packer; repeatable, since 32 rows are summed at a time. */
+static void test_rows(void **state)
+{
+    (void)state;
+    int rows = 0;
+    for (size_t v = 0; v < tt_variant_count(); v++) {
+        const tt_variant_info *info = tt_variant_at(v);
+        if (info->isa != TT_ISA_AMX_BF16)
+            continue;
+        assert_string_equal(info->name, amx);
+        assert_int_equal(info->dtype, TT_BF16);
+        assert_int_equal(info->numerics, TT_NUMERICS_REPEATABLE);
+        assert_true(info->tiled);
+        rows++;
+    }
+    assert_int_equal(rows, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_definition),
+        cmocka_unit_test(test_microbatches),
+        cmocka_unit_test(test_rows),
+    };
+    if (!tt_isa_available(TT_ISA_AMX_BF16)) {
+        puts("skipped: this machine has no AMX-BF16, or does not lend it");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
