@@ -155,10 +155,10 @@ const char *tt_model_activation_worst(const tt_model *model);
 /* A tensor of the last pass that is still resident, in graph order (parameters before their first
  * use, then activations, then gradients in backward order), so that the first non-finite one is
  * where the trouble began. False past the last. `count` is 0 for activations before the first pass
- * (also before the first after a change of their form), for those whose buffer other values have taken
- * since (another layer's, with a codec; for the logits, backward's or a decode's), for gradients
- * before a step's first backward pass, and for parameters when `params` is NULL. A model of batch 0
- * has parameters only. */
+ * (also before the first after a change of their form), for those whose buffer other values have
+ * taken since (another layer's, with a codec; for the logits, backward's or a decode's), for
+ * gradients before a step's first backward pass, and for parameters when `params` is NULL. A model
+ * of batch 0 has parameters only. */
 typedef struct tt_resident {
     char name[80];
     const void *data;
