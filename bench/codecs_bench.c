@@ -77,7 +77,7 @@ static double peak_copy(const bench *b)
 static double peak_read(const bench *b)
 {
     tt_tensor_stats stats;
-    tt_stats_args args = {b->n, b->t[0], &stats};
+    tt_stats_args args = {.n = b->n, .x = b->t[0], .out = &stats};
     double begin = now();
     (void)tt_op_run(b->context, TT_OP_STATS, &args);
     return 4 * (double)b->n / (now() - begin);

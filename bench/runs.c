@@ -1,6 +1,7 @@
 /* Whole training runs for measuring; see runs.h. */
 #include "runs.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -64,6 +65,29 @@ static bool write_corpus(const char *root)
     return fclose(file) == 0;
 }
 
+/* The same for models of other vocabularies: a file of llm.c's tokens. */
+static bool write_tokens(const char *path, int64_t vocab)
+{
+    enum { TOKENS = 1 << 20, HEADER = 256 };
+    static int32_t header[HEADER] = {20240520, 1, TOKENS};
+    static uint16_t tokens[TOKENS];
+    const uint32_t bound = (uint32_t)(vocab < 65536 ? vocab : 65536);
+    for (uint64_t i = 0; i < TOKENS / 4; i++) {
+        uint32_t block[4];
+        tt_philox(1, 2, i, block);
+        for (uint64_t lane = 0; lane < 4; lane++) {
+            tokens[4 * i + lane] = (uint16_t)(block[lane] % bound);
+        }
+    }
+    FILE *file = fopen(path, "wb");
+    if (!file) {
+        return false;
+    }
+    bool written =
+        fwrite(header, sizeof header, 1, file) == 1 && fwrite(tokens, sizeof tokens, 1, file) == 1;
+    return fclose(file) == 0 && written;
+}
+
 bool bench_folder_make(char *root, size_t bytes)
 {
     const char *base = getenv("TMPDIR");
@@ -89,6 +113,24 @@ static void print_log(void *user, tt_log_level level, const char *message)
 static tt_status set(tt_config *config, const char *assignment)
 {
     return tt_config_set(config, TT_SOURCE_COMMAND, assignment, "bench");
+}
+
+/* Text is of 256 tokens; every other vocabulary gets tokens. Data of one's own stay. */
+static tt_status choose_data(const bench_job *job, tt_config *config)
+{
+    enum { BYTES = 256 };
+    char assignment[4300];
+    const int64_t vocab = tt_config_int(config, "model.vocab");
+    snprintf(assignment, sizeof assignment, "%s/corpus.txt", job->root);
+    const bool ours = strcmp(tt_config_string(config, "data.path"), assignment) == 0;
+    snprintf(assignment, sizeof assignment, "data.path=%s/tokens.bin", job->root);
+    if (vocab == BYTES || !ours) {
+        return TT_OK;
+    }
+    if (!write_tokens(strchr(assignment, '=') + 1, vocab)) {
+        return tt_fail_errno(errno, "cannot write the tokens to train on");
+    }
+    return set(config, assignment);
 }
 
 static tt_status configure(const bench_job *job, tt_config *config)
@@ -117,7 +159,7 @@ static tt_status configure(const bench_job *job, tt_config *config)
             status = set(config, job->sides[side]->list[i]);
         }
     }
-    return status;
+    return status ? status : choose_data(job, config);
 }
 
 static tt_status run(const bench_job *job, tt_params *params, tt_config *config, const char *folder)

@@ -92,8 +92,9 @@ static void build_linear(const bench_case *c, bench_place *p, bench_args *g, ben
                                                      .w = take(p, n * k, REAL),
                                                      .bias = take(p, n, REAL),
                                                      .y = take(p, m * n, ACT)};
+        g->linear_forward.gelu = c->gelu ? take(p, m * n, ACT) : NULL;
         w->read = A * mk + R * nk;
-        w->written = A * mn;
+        w->written = (c->gelu ? 2 : 1) * A * mn;
     } else if (c->op == TT_OP_LINEAR_DGRAD) {
         g->linear_dgrad = (tt_linear_dgrad_args){.m = m,
                                                  .n = n,
@@ -101,7 +102,8 @@ static void build_linear(const bench_case *c, bench_place *p, bench_args *g, ben
                                                  .dy = take(p, m * n, ACT),
                                                  .w = take(p, n * k, REAL),
                                                  .dx = take(p, m * k, ACT)};
-        w->read = A * mn + R * nk;
+        g->linear_dgrad.gelu_x = c->gelu ? take(p, m * k, ACT) : NULL;
+        w->read = A * mn + R * nk + (c->gelu ? A * mk : 0);
         w->written = A * mk;
     } else {
         g->linear_wgrad = (tt_linear_wgrad_args){.m = m,

@@ -75,20 +75,26 @@ typedef struct dims {
     int64_t layers, heads, channels, vocab;
 } dims;
 
-/* The four products of a block and the head; `rows` at a time. */
-static void add_products(bench_cases *cases, const dims *d, int64_t rows, int64_t count)
+/* The four products of a block, `rows` at a time, and the head's, `head_rows` at a time. In a step
+ * (count > 0) the wide layer's GELU is part of the products around it. */
+static void add_products(bench_cases *cases, const dims *d, int64_t rows, int64_t head_rows,
+                         int64_t count)
 {
-    const int64_t c = d->channels;
-    const int64_t shapes[][3] = {{3 * c, c, d->layers},
-                                 {c, c, d->layers},
-                                 {4 * c, c, d->layers},
-                                 {c, 4 * c, d->layers},
-                                 {d->vocab, c, 1}};
+    static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
+    const int64_t c = d->channels, heads = (rows + head_rows - 1) / head_rows;
+    const struct {
+        int64_t rows, n, k, count;
+        tt_op gelu; /* the operation that has it */
+    } products[] = {{rows, 3 * c, c, d->layers, TT_OP_COUNT},
+                    {rows, c, c, d->layers, TT_OP_COUNT},
+                    {rows, 4 * c, c, d->layers, TT_OP_LINEAR_FORWARD},
+                    {rows, c, 4 * c, d->layers, TT_OP_LINEAR_DGRAD},
+                    {head_rows, d->vocab, c, heads, TT_OP_COUNT}};
     for (int op = 0; op < (rows > 1 ? 3 : 1); op++) {
-        static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-            add(cases, (int)(count * shapes[i][2]), ops[op],
-                (const int64_t[BENCH_SIZES]){rows, shapes[i][0], shapes[i][1]});
+        for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+            add(cases, (int)(count * products[i].count), ops[op],
+                (const int64_t[BENCH_SIZES]){products[i].rows, products[i].n, products[i].k});
+            cases->list[cases->count - 1].gelu = count > 0 && products[i].gelu == ops[op];
         }
     }
 }
@@ -100,19 +106,26 @@ static int64_t at_most(int64_t n)
     return n < most ? n : most;
 }
 
+/* Rows of logits that the trainer makes at a time: 64 MiB of them. */
+static int64_t head_rows_of(const dims *d, int64_t rows)
+{
+    const int64_t fit = ((int64_t)64 << 20) / (4 * d->vocab);
+    const int64_t chunk = fit > 64 ? fit : 64;
+    return rows < chunk ? rows : chunk;
+}
+
 static void add_others(bench_cases *cases, const dims *d, int64_t batch, int64_t time,
                        int64_t count, int64_t parameters)
 {
     const int64_t rows = batch * time, c = d->channels, l = d->layers * count;
-    const int64_t size = c / d->heads;
-    const int64_t scored = rows < 1024 ? rows : 1024;
+    const int64_t size = c / d->heads, scored = head_rows_of(d, rows);
     ADD(cases, count, EMBEDDING_FORWARD, batch, time, c, d->vocab);
     ADD(cases, 2 * l + count, LAYERNORM_FORWARD, rows, c);
     ADD(cases, l, ATTENTION_FORWARD, batch, time, d->heads, d->heads, size);
-    ADD(cases, l, GELU_FORWARD, rows * 4 * c);
-    ADD(cases, l, ADD, rows * c);
-    ADD(cases, count * (rows / scored), SOFTMAX_XENT, scored, d->vocab);
-    ADD(cases, l, GELU_BACKWARD, rows * 4 * c);
+    ADD(cases, 0, GELU_FORWARD, rows * 4 * c);
+    ADD(cases, 0, ADD, rows * c);
+    ADD(cases, count * ((rows + scored - 1) / scored), SOFTMAX_XENT, scored, d->vocab);
+    ADD(cases, 0, GELU_BACKWARD, rows * 4 * c);
     ADD(cases, l, ATTENTION_BACKWARD, batch, time, d->heads, d->heads, size);
     ADD(cases, 2 * l + count, LAYERNORM_BACKWARD, rows, c);
     ADD(cases, count, EMBEDDING_BACKWARD, batch, time, c, d->vocab);
@@ -122,7 +135,7 @@ static void add_others(bench_cases *cases, const dims *d, int64_t batch, int64_t
 
 static void add_decoding(bench_cases *cases, const dims *d, int64_t context)
 {
-    add_products(cases, d, 1, 0);
+    add_products(cases, d, 1, 1, 0);
     ADD(cases, 0, ATTENTION_CACHED, 1, context - 1, d->heads, d->heads, d->channels / d->heads);
 }
 
@@ -139,7 +152,7 @@ tt_status bench_cases_of_config(const tt_config *config, bench_cases *out)
         return tt_fail(TT_ECONFIG, "model.channels %lld is not a multiple of model.heads %lld",
                        (long long)c, (long long)d.heads);
     }
-    add_products(out, &d, batch * context, count);
+    add_products(out, &d, batch * context, head_rows_of(&d, batch * context), count);
     add_others(out, &d, batch, context, count, d.layers * 12 * c * c + d.vocab * c);
     add_decoding(out, &d, context);
     return TT_OK;
@@ -149,8 +162,8 @@ tt_status bench_cases_of_gpt2(bench_cases *out)
 {
     const dims d = {12, 12, 768, 50304};
     out->count = 0;
-    add_products(out, &d, 256, 0);
-    add_products(out, &d, 1024, 0);
+    add_products(out, &d, 256, 256, 0);
+    add_products(out, &d, 1024, 1024, 0);
     ADD(out, 0, LINEAR_FORWARD, 2048, 2048, 2048);
     ADD(out, 0, LINEAR_DGRAD, 2048, 2048, 2048);
     ADD(out, 0, LINEAR_WGRAD, 2048, 2048, 2048);

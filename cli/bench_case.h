@@ -11,6 +11,7 @@ typedef struct bench_case {
     tt_op op;
     int64_t size[BENCH_SIZES]; /* as bench_size_names says */
     int count;                 /* times per training step; 0: not part of one */
+    bool gelu;                 /* a product with the GELU after it, or its gradient before it */
 } bench_case;
 
 typedef struct bench_cases {
@@ -30,7 +31,7 @@ tt_status bench_cases_select(bench_cases *cases, const char *ops);
 
 /* "m,n,k": the names of an operation's sizes. */
 const char *bench_size_names(tt_op op);
-/* "1024x2304x768" */
+/* "1024x2304x768", "1024x3072x768+gelu" */
 const char *bench_shape_text(const bench_case *c, char out[96]);
 
 /* What must be computed and moved at least. Additions, multiplications, divisions, roots and

@@ -5,14 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A candidate is run until its two shortest times agree. */
+/* A candidate is run until its two shortest times agree, while there is time, and twice in any
+ * case; no more than the least where it is hopeless: so many times as long as the fastest. */
 typedef struct effort {
     int least, most; /* runs */
-    double agreement;
+    double agreement, hopeless;
 } effort;
-static const effort first_round = {2, 12, 0.04}, second_round = {4, 30, 0.01};
-/* Dropped at once: this many times the fastest; not taken to the second round: this many. */
-static const double hopeless = 2, behind = 1.25;
+static const effort first_round = {3, 12, 0.04, 1.7}, second_round = {4, 30, 0.01, 1.3};
+/* Not taken to the second round: what takes so many times as long as the fastest. */
+static const double behind = 1.25;
+/* Of the budget, for the first round. */
+static const double first_share = 0.5;
 /* At most so many tiles get there, and variants beside the product's own try so many. */
 enum { SURVIVORS = 5, OTHERS_TILES = 2 };
 
@@ -27,6 +30,7 @@ typedef struct tuning {
     const tt_tune_options *options;
     tt_clock clock;
     uint64_t begin;
+    double deadline; /* of this shape's further runs, in seconds from the beginning */
     tt_problem *problems;
     tt_tuning *out;
 } tuning;
@@ -127,12 +131,12 @@ static void note_run(shortest *of, double seconds)
 }
 
 /* Whether another run of a candidate would tell anything. */
-static bool wanted(const shortest *of, const effort *how, double best)
+static bool wanted(const shortest *of, const effort *how, double best, bool late)
 {
-    if (of->runs >= how->least &&
-        (of->second <= of->first * (1 + how->agreement) || of->runs >= how->most))
-        return false;
-    return of->runs < 2 || of->first <= hopeless * best;
+    if (of->runs < how->least)
+        return of->runs < 2 || !late;
+    return !late && of->runs < how->most && of->second > of->first * (1 + how->agreement) &&
+           of->first <= how->hopeless * best;
 }
 
 /* One run of each that wants one, in alternating directions, so that a drifting clock favours none.
@@ -141,13 +145,15 @@ static tt_status time_turn(tuning *t, size_t shape, const size_t *members, size_
                            const effort *how, shortest *times, bool *more)
 {
     double best = INFINITY;
+    bool late = seconds_spent(t) > t->deadline;
     for (size_t i = 0; i < count; i++)
         best = fmin(best, times[i].first);
     *more = false;
     for (size_t at = 0; at < count && !time_is_up(t); at++) {
         size_t i = turn % 2 == 0 ? at : count - 1 - at;
         double seconds;
-        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN || !wanted(&times[i], how, best))
+        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN ||
+            !wanted(&times[i], how, best, late))
             continue;
         tt_status status = time_once(t, shape, members[i], &seconds);
         if (status != TT_OK)
@@ -376,6 +382,11 @@ static tt_status run_shape(tuning *t, size_t shape, const bool *picked)
 {
     size_t members[TT_TUNE_COSTS_MAX];
     size_t count = list_survivors(t, shape, picked, members);
+    double work = 0, spent = seconds_spent(t);
+    for (size_t s = shape; s < t->out->shape_count; s++)
+        work += work_of(&t->out->shapes[s]);
+    t->deadline =
+        spent + (t->options->budget_seconds - spent) * work_of(&t->out->shapes[shape]) / work;
     tt_status status = race(t, shape, members, count, &second_round);
     bool enough = !time_is_up(t);
     for (size_t c = 0; c < t->out->candidate_count; c++) {
@@ -393,6 +404,7 @@ static tt_status run_rounds(tuning *t)
     tt_status status = TT_OK;
     for (int op = 0; op < TT_PRODUCTS && status == TT_OK; op++) {
         size_t pilot = find_pilot(t, (tt_op)op);
+        t->deadline = t->options->budget_seconds * first_share * (op + 1) / TT_PRODUCTS;
         if (pilot < t->out->shape_count)
             status = run_pilot(t, pilot);
     }

@@ -68,6 +68,7 @@ typedef struct tt_operands {
 typedef struct tt_problem {
     tt_op op;
     tt_dtype compute;
+    int threads; /* of the checks themselves */
     int64_t rows, columns, k;
     int64_t check_rows, check_columns; /* largest shape of the element by element check */
     double *expected;                  /* check_rows x check_columns */

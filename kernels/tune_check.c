@@ -66,10 +66,12 @@ static void fill_operands(const tt_problem *problem, tt_operands to, int64_t row
     tt_dtype compute = problem->compute;
     bool a_transposed = problem->op == TT_OP_LINEAR_WGRAD, a_bf16 = is_bf16(problem);
     bool b_transposed = problem->op == TT_OP_LINEAR_FORWARD, b_bf16 = b_is_bf16(problem);
+#pragma omp parallel for num_threads(problem->threads) schedule(static)
     for (int64_t i = 0; i < (a_transposed ? k : rows); i++)
         for (int64_t j = 0; j < (a_transposed ? rows : k); j++)
             put(to.a, a_bf16, i * (a_transposed ? rows : k) + j,
                 a_transposed ? tt_a_at(compute, j, i) : tt_a_at(compute, i, j));
+#pragma omp parallel for num_threads(problem->threads) schedule(static)
     for (int64_t i = 0; i < (b_transposed ? columns : k); i++)
         for (int64_t j = 0; j < (b_transposed ? k : columns); j++)
             put(to.b, b_bf16, i * (b_transposed ? k : columns) + j,
@@ -207,19 +209,23 @@ static tt_status check_elements(tt_problem *problem, const tt_tune_target *targe
         return status;
     if (!canaries_alive(problem, rows * columns))
         *worst = INFINITY;
+    double largest = 0;
+#pragma omp parallel for num_threads(problem->threads) reduction(max : largest) schedule(static)
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < columns; j++) {
             double expected = problem->expected[i * problem->check_columns + j];
             double error = out_at(problem, i * columns + j) - expected;
-            *worst = fmax(*worst, share(error, bound_at(problem, i, j, expected)));
+            largest = fmax(largest, share(error, bound_at(problem, i, j, expected)));
         }
     }
+    *worst = fmax(*worst, largest);
     return TT_OK;
 }
 
 static void check_freivalds(const tt_problem *problem, double *worst)
 {
-    double start = problem->op == TT_OP_LINEAR_DGRAD ? 0 : sqrt((double)problem->k);
+    double start = problem->op == TT_OP_LINEAR_DGRAD ? 0 : sqrt((double)problem->k), largest = 0;
+#pragma omp parallel for num_threads(problem->threads) reduction(max : largest) schedule(static)
     for (int64_t i = 0; i < problem->rows; i++) {
         double sum = 0, norm = problem->a_norm[i], out_squares = 0;
         for (int64_t j = 0; j < problem->columns; j++) {
@@ -233,8 +239,9 @@ static void check_freivalds(const tt_problem *problem, double *worst)
         double limit = bound_factor * unit * sqrt(squares) + 1e-30;
         if (out_is_bf16(problem))
             limit += 6 * unit_bf16 * sqrt(out_squares);
-        *worst = fmax(*worst, share(sum - problem->sign_sum[i], limit));
+        largest = fmax(largest, share(sum - problem->sign_sum[i], limit));
     }
+    *worst = fmax(*worst, largest);
 }
 
 /* Outputs spread over the matrix, the corners among them, by their definition. */

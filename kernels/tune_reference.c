@@ -84,9 +84,11 @@ static tt_status expect_elements(tt_problem *problem, int threads)
     problem->expected = tt_tune_take(rows * columns, sizeof *problem->expected);
     if (a == NULL || b == NULL || problem->expected == NULL)
         goto out;
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t p = 0; p < k; p++)
             a[i * k + p] = tt_a_at(problem->compute, i, p);
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t p = 0; p < k; p++)
         for (int64_t j = 0; j < columns; j++)
             b[p * columns + j] = tt_b_at(problem->compute, p, j);
@@ -182,7 +184,7 @@ int64_t tt_checked_columns(int64_t columns, tt_tile tile)
 tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
                          const tt_tune_target *target)
 {
-    tt_problem next = {.op = shape->op, .compute = target->compute};
+    tt_problem next = {.op = shape->op, .compute = target->compute, .threads = target->threads};
     memcpy(next.hashed, problem->hashed, sizeof next.hashed);
     memcpy(next.hash, problem->hash, sizeof next.hash);
     if (shape->op == TT_OP_LINEAR_FORWARD)

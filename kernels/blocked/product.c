@@ -341,8 +341,8 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
 #if TT_ISA_LEVEL < 5
-    if (TT_BLOCKED(tt_gemv_suits)(product)) {
-        TT_BLOCKED(tt_gemv_run)(exec, product, threads);
+    if (TT_BLOCKED(tt_gemv_suits)(what)) {
+        TT_BLOCKED(tt_gemv_run)(exec, what, threads);
         return;
     }
 #endif

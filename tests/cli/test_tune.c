@@ -73,6 +73,9 @@ static void test_pinned(void **state)
         json_string_value(json_object_get(json_object_get(root, "variants"), "linear_wgrad")),
         "blocked_v1");
     json_decref(root);
+    root = tune_json("-s kernels.compute=bf16");
+    assert_string_equal(json_string_value(json_object_get(root, "compute")), "bf16");
+    json_decref(root);
     expect_error(78, "kernels.linear_forward", "tune tiny.yaml -s kernels.linear_forward=fastest");
 }
 

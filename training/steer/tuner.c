@@ -267,6 +267,9 @@ tt_status tt_tuner_create(const tt_tuner_options *options, tt_tuner **out)
     tt_model_dims dims = tt_dims_from_config(config);
     tt_status status = tt_context_from_config(config, 0, &tuner->context);
     if (!status) {
+        status = tt_context_set_compute(tuner->context, tt_compute_from(config));
+    }
+    if (!status) {
         status = tt_tuner_ask(config, &dims, tt_config_int(config, "train.batch"), dims.context,
                               tuner->context, &tuner->question);
     }

@@ -270,7 +270,7 @@ static void build_elements(const kt_case *c, void *const t[], kt_results *r, kt_
         a->add = (tt_add_args){n, c->with.in_place ? t[2] : t[0], t[1], t[2]};
         break;
     case TT_OP_STATS:
-        a->stats = (tt_stats_args){n, t[0], &r->stats};
+        a->stats = (tt_stats_args){.n = n, .x = t[0], .out = &r->stats};
         break;
     default: /* ADAMW, step 3 */
         r->scalars = (tt_step_scalars){

@@ -29,7 +29,7 @@ typedef void (*setting_check)(const kt_setting *setting, tt_op op);
 static const char *only; /* a variant's name; NULL: all */
 
 /* Every variant of the three products that this machine has, in every type but float64. */
-static void for_settings(tt_op op, setting_check check)
+static void for_settings(tt_op op, bool exact, setting_check check)
 {
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
@@ -38,17 +38,26 @@ static void for_settings(tt_op op, setting_check check)
             continue;
         if (only != NULL && strcmp(info->name, only) != 0)
             continue;
+        if (exact && only == NULL && info->numerics != TT_NUMERICS_EXACT)
+            continue; /* one that is named keeps more than its class says: see test_amx.c */
         kt_setting setting = info->dtype == TT_BF16 ? kt_bf16(info->name) : kt_f32(info->name);
         check(&setting, op);
         count++;
     }
-    assert_true(count >= (only != NULL ? 1 : 4));
+    assert_true(count >= (only == NULL ? 4 : 1));
 }
 
 static void for_all_settings(setting_check check)
 {
     for (int i = 0; i < 3; i++)
-        for_settings(ops[i], check);
+        for_settings(ops[i], false, check);
+}
+
+/* Those of them that promise the same bits for every tile, thread count and batch split. */
+static void for_exact_settings(setting_check check)
+{
+    for (int i = 0; i < 3; i++)
+        for_settings(ops[i], true, check);
 }
 
 static double rounded(double x)
@@ -243,7 +252,7 @@ static void check_same(const kt_setting *base, tt_op op)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for_all_settings(check_same);
+    for_exact_settings(check_same);
 }
 
 /* Rows of a batch have the bits that they have alone or in a smaller batch. */
@@ -307,8 +316,8 @@ static void check_microbatches(const kt_setting *setting, tt_op op)
 static void test_batch_splits(void **state)
 {
     (void)state;
-    for_all_settings(check_rows);
-    for_all_settings(check_microbatches);
+    for_exact_settings(check_rows);
+    for_exact_settings(check_microbatches);
 }
 
 static bool has_row(tt_op op, const kt_setting *setting)

@@ -296,7 +296,7 @@ static void test_bad_arguments(void **state)
     tt_linear_forward_args unreal = {
         .m = 1, .n = 1, .k = 1, .x = t, .w = t, .y = t, .gelu = t, .real_y = true};
     assert_int_equal(tt_op_run(context, TT_OP_LINEAR_FORWARD, &unreal), TT_EINVAL);
-    tt_stats_args stats = {4, t, NULL};
+    tt_stats_args stats = {.n = 4, .x = t};
     assert_int_equal(tt_op_run(context, TT_OP_STATS, &stats), TT_EINVAL);
     tt_adamw_args adamw = {
         .n = 1, .p = t, .m = t, .v = t, .g = t, .p_next = t, .m_next = t, .v_next = t};

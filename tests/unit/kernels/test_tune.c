@@ -36,7 +36,7 @@ typedef struct planted {
     long runs, bad_runs;
     uint64_t now_ns; /* a clock that only runs move */
     uint64_t cost_ns[CANDIDATES];
-    uint64_t disturbance_ns; /* added to every third run */
+    uint64_t disturbance_ns; /* up to this much is added to every third run or so */
 } planted;
 
 static bool same_tile(tt_tile a, tt_tile b)
@@ -144,7 +144,10 @@ static tt_status run(void *user, const tt_tune_family *family, tt_tile tile, tt_
     if (bad && p->harm == HARM_FAILS)
         return tt_fail(TT_EUNSUPPORTED, "planted failure");
     p->runs++;
-    p->now_ns += p->cost_ns[candidate] + (p->runs % 3 == 0 ? p->disturbance_ns : 0);
+    uint64_t chance = tt_hash64(&p->runs, sizeof p->runs, 0);
+    p->now_ns += p->cost_ns[candidate];
+    if (p->disturbance_ns > 0 && chance % 3 == 0)
+        p->now_ns += chance / 3 % p->disturbance_ns;
     tt_status status = tt_op_run(p->context, op, args);
     if (bad) {
         p->bad_runs++;
