@@ -192,10 +192,12 @@ void cli_plan_draw(const tt_training_plan *plan, const cli_plan_context *context
     char a[32];
     char b[32];
     tt_text_addf(out, "model          %s parameters\n", cli_count(plan->parameters, a));
-    tt_text_addf(out,
-                 "               %lld layers, %lld heads, %lld channels, context %lld, vocabulary "
-                 "%s\n",
-                 (long long)plan->layers, (long long)plan->heads, (long long)plan->channels,
+    tt_text_addf(out, "               %lld layers, %lld heads", (long long)plan->layers,
+                 (long long)plan->heads);
+    if (plan->kv_heads != plan->heads) {
+        tt_text_addf(out, " (%lld of keys and values)", (long long)plan->kv_heads);
+    }
+    tt_text_addf(out, ", %lld channels, context %lld, vocabulary %s\n", (long long)plan->channels,
                  (long long)plan->context, cli_count(plan->vocab, a));
     tt_text_addf(out, "training       %s steps of %s tokens", cli_count(plan->steps, a),
                  cli_count(plan->tokens_per_step, b));
@@ -248,7 +250,9 @@ json_t *cli_plan_json(const tt_training_plan *plan, const cli_plan_context *cont
     } figures[] = {
         {"layers", plan->layers},
         {"heads", plan->heads},
+        {"kv_heads", plan->kv_heads},
         {"channels", plan->channels},
+        {"mlp_width", plan->mlp_width},
         {"context", plan->context},
         {"vocab", plan->vocab},
         {"parameters", plan->parameters},

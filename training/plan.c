@@ -111,6 +111,8 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     out->channels = dims.channels;
     out->context = dims.context;
     out->vocab = dims.vocab;
+    out->kv_heads = tt_model_kv_heads(&dims);
+    out->mlp_width = tt_model_mlp_width(&dims);
     out->parameters = tt_model_param_elements(&dims);
     out->steps = tt_config_int(config, "train.steps");
     out->tokens_per_step = batch * tt_config_int(config, "train.accumulate") * dims.context;

@@ -35,6 +35,7 @@ TT_API tt_status tt_training_register(tt_params *params);
 typedef struct tt_training_plan {
     size_t size;
     int64_t layers, heads, channels, context, vocab;
+    int64_t kv_heads, mlp_width;
     int64_t parameters; /* scalars of the model */
     int64_t steps;
     int64_t tokens_per_step; /* batch x accumulation x context */

@@ -101,6 +101,14 @@ static void gpt_10m(void **state)
     run_example("gpt-10m.yaml", "/usr/include", folder, 200);
 }
 
+static void llama_10m(void **state)
+{
+    (void)state;
+    char folder[128];
+    snprintf(folder, sizeof folder, "%s/llama-10m", root);
+    run_example("llama-10m.yaml", "/usr/include", folder, 100);
+}
+
 /* Tokens of a Zipf-like distribution, in llm.c's format. */
 static void write_tokens(const char *path, int32_t count)
 {
@@ -128,6 +136,7 @@ static void gpt2_124m(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gpt_10m), cmocka_unit_test(gpt2_124m)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gpt_10m), cmocka_unit_test(llama_10m),
+                                       cmocka_unit_test(gpt2_124m)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -119,6 +119,43 @@ static void test_dry_run(void **state)
     assert_int_equal(entries("."), before);
 }
 
+/* The example with Llama's blocks, made small enough for a few steps: trained, looked at, sampled.
+ */
+static void test_llama(void **state)
+{
+    (void)state;
+#define LLAMA "run " TT_SOURCE_DIR "/examples/llama-10m.yaml --data corpus "
+    outcome o = expect_success(LLAMA "-n --json");
+    json_t *root = parse(o.out);
+    /* 6 layers of 640 + 384 + 2,048 rows of 384, 384 rows of 1,024 and two gains; embedding, gain.
+     */
+    assert_int_equal(integer_at(root, "parameters"),
+                     6 * ((640 + 384 + 2048) * 384 + 384 * 1024 + 2 * 384) + 256 * 384 + 384);
+    assert_int_equal(integer_at(root, "kv_heads"), 2);
+    assert_int_equal(integer_at(root, "mlp_width"), 1024);
+    json_decref(root);
+    outcome_clear(&o);
+    o = expect_success(LLAMA "-n");
+    assert_true(holds(o.out, "6 layers, 6 heads (2 of keys and values), 384 channels"));
+    outcome_clear(&o);
+    expect_error(78, "model.kv_heads (4)", LLAMA "-n -s model.kv_heads=4");
+    o = expect_success(LLAMA "-o llama -s train.steps=4 -s train.batch=1 -s model.layers=2 "
+                             "-s model.channels=48 -s model.context=16 -s model.mlp_width=auto "
+                             "-s train.validate_sequences=2 -s kernels.tune_seconds=0 "
+                             "-s compression.activations=int8 -s model.tied=false");
+    assert_true(holds(o.out, "no trips"));
+    outcome_clear(&o);
+    o = expect_success("inspect llama/checkpoints/step-0000000004.h5");
+    assert_true(holds(o.out, "lm_head.weight"));
+    assert_true(holds(o.out, "h.1.mlp.c_fc.weight"));
+    assert_null(strstr(o.out, "wpe.weight"));
+    assert_null(strstr(o.out, ".bias"));
+    outcome_clear(&o);
+    o = expect_success("generate llama --tokens 8 --prompt a");
+    outcome_clear(&o);
+    expect_error(78, "model.mlp", LLAMA "-o llama --resume auto -s model.mlp=gelu");
+}
+
 /* It is what a run would make of the configuration: the resolver has its say, and its refusals. */
 static void test_dry_resolution(void **state)
 {
@@ -674,6 +711,7 @@ int main(void)
         cmocka_unit_test(test_run_json),
         cmocka_unit_test(test_quiet),
         cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_llama),
         cmocka_unit_test(test_dry_resolution),
         cmocka_unit_test(test_auto_within_budget),
         cmocka_unit_test(test_resume_with_a_damaged_journal),

@@ -223,7 +223,7 @@ static void test_documents_are_current(void **state)
 static void test_examples_load(void **state)
 {
     (void)state;
-    static const char *const names[] = {"quickstart", "gpt-10m", "gpt2-124m"};
+    static const char *const names[] = {"quickstart", "gpt-10m", "llama-10m", "gpt2-124m"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         outcome o = expect_success("run " TT_SOURCE_DIR "/examples/%s.yaml --data corpus --dry-run",
                                    names[i]);

@@ -20,6 +20,11 @@ void fixture_clear(fixture *f);
 /* "root/name" in a static buffer of 4. */
 const char *fixture_path(const fixture *f, const char *name);
 
+/* Settings of Llama's blocks. */
+#define LLAMA                                                                                      \
+    "model.norm=rmsnorm", "model.positions=rotary", "model.mlp=swiglu", "model.kv_heads=1",        \
+        "model.bias=false", "model.tied=false"
+
 /* A configuration of two layers and 16 channels; `settings` is a NULL-terminated list of "k=v". */
 tt_config *fixture_config(const fixture *f, const char *const *settings);
 

@@ -104,14 +104,13 @@ static void tuner_decides_once(void **state)
     free(resolved);
 }
 
-static void resume_is_bit_exact(void **state)
+/* Runs `whole`, then the same as `parts`. */
+static void check_resume(const char *whole, const char *parts, const char *const *half)
 {
-    (void)state;
-    static const char *const half[] = {"train.steps=12", NULL};
-    assert_int_equal(fixture_train(&shared, "whole", NULL, half), TT_OK);
+    assert_int_equal(fixture_train(&shared, whole, NULL, half), TT_OK);
     /* The same run, stopped after seven steps and resumed twice. */
     fixture_run run;
-    assert_int_equal(fixture_create(&shared, "parts", NULL, half, NULL, &run), TT_OK);
+    assert_int_equal(fixture_create(&shared, parts, NULL, half, NULL, &run), TT_OK);
     assert_int_equal(tt_orchestrator_start(run.training->orchestrator), TT_OK);
     for (int i = 0; i < 7; i++) {
         assert_int_equal(tt_training_step(run.training, NULL), TT_OK);
@@ -120,15 +119,24 @@ static void resume_is_bit_exact(void **state)
     tt_step_plan plan;
     assert_int_equal(tt_step_begin(run.training->orchestrator, &plan), TT_EREQUEUE);
     fixture_destroy(&run);
-    assert_int_equal(fixture_create(&shared, "parts", "auto", half, NULL, &run), TT_OK);
+    assert_int_equal(fixture_create(&shared, parts, "auto", half, NULL, &run), TT_OK);
     assert_int_equal(tt_orchestrator_start(run.training->orchestrator), TT_OK);
     assert_int_equal(tt_orchestrator_step(run.training->orchestrator), 7);
     assert_int_equal(tt_orchestrator_attempt(run.training->orchestrator), 2);
     assert_int_equal(tt_training_step(run.training, NULL), TT_OK);
     fixture_destroy(&run); /* no goodbye: the next attempt starts from step 7 again */
-    assert_int_equal(fixture_train(&shared, "parts", "auto", half), TT_OK);
-    assert_same_tensors(fixture_checkpoint(&shared, "whole", 12),
-                        fixture_checkpoint(&shared, "parts", 12));
+    assert_int_equal(fixture_train(&shared, parts, "auto", half), TT_OK);
+    assert_same_tensors(fixture_checkpoint(&shared, whole, 12),
+                        fixture_checkpoint(&shared, parts, 12));
+}
+
+static void resume_is_bit_exact(void **state)
+{
+    (void)state;
+    static const char *const half[] = {"train.steps=12", NULL};
+    static const char *const llama[] = {LLAMA, "train.steps=12", "train.accumulate=2", NULL};
+    check_resume("whole", "parts", half);
+    check_resume("whole-llama", "parts-llama", llama);
 }
 
 static void threads_and_tiles_do_not_change_bits(void **state)
@@ -306,6 +314,25 @@ static void a_changed_dimension_is_refused(void **state)
     fixture_destroy(&run);
 }
 
+static void a_changed_block_is_refused(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "model.norm=rmsnorm", "model.positions=rotary", "model.rope_theta=50", "model.kv_heads=1",
+        "model.mlp=swiglu",   "model.mlp_width=48",     "model.bias=false",    "model.tied=false"};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        const char *const other[] = {changes[i], NULL};
+        fixture_run run;
+        char key[32];
+        snprintf(key, sizeof key, "%.*s cannot", (int)strcspn(changes[i], "="), changes[i]);
+        assert_int_equal(fixture_create(&shared, "whole", "auto", other, NULL, &run), TT_ECONFIG);
+        if (!strstr(tt_error_message(), key)) {
+            fail_msg("%s: %s", changes[i], tt_error_message());
+        }
+        fixture_destroy(&run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +347,7 @@ int main(void)
         cmocka_unit_test(nothing_held_out_is_not_validated),
         cmocka_unit_test(a_failed_start_does_not_block_the_next),
         cmocka_unit_test(a_changed_dimension_is_refused),
+        cmocka_unit_test(a_changed_block_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
