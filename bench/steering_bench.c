@@ -84,7 +84,8 @@ static tt_status run_stats(watch *w, bool counted)
 
 static tt_status run_flags(watch *w)
 {
-    const tt_param_tensor *tensor = tt_model_tensor(w->training->model, TT_MODEL_WPE);
+    const tt_param_tensor *tensor =
+        tt_model_tensor(w->training->model, tt_model_lowest_gradient(w->training->model));
     tt_tensor_stats stats;
     const tt_stats_args args = {.n = tensor->count,
                                 .x = (const float *)tt_model_gradients(w->training->model) +
