@@ -7,7 +7,7 @@ import ctypes
 from ctypes import (CFUNCTYPE, POINTER, Structure, Union, byref, c_bool, c_char, c_char_p, c_double,
                     c_int, c_int64, c_size_t, c_uint64, c_void_p, cast, memmove, sizeof)
 
-TT_F64, TT_I8 = 7, 8
+TT_F64, TT_I8, TT_BF16 = 7, 8, 9
 TT_TYPE_INT = 2
 TT_MUTABLE_AT_STEP = 3
 TT_TIER_TILE, TT_TIER_COMPRESSION = 1, 2

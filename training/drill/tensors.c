@@ -241,9 +241,9 @@ tt_status tt_drill_corrupt_codec(tt_drill *drill, tt_drill_verdict *verdict)
  * fast, as in the first hundreds of steps, a finite error can hide in the noise of the last 128. */
 tt_status tt_drill_wrong_kernel(tt_drill *drill, tt_drill_verdict *verdict)
 {
-    tt_drill_job job = job_of(drill, "kernel", TT_FAULT_INFINITY, "act.h.0.fc");
+    tt_drill_job job = job_of(drill, "kernel", TT_FAULT_INFINITY, "act.h.0.gelu");
     const expected want = {.gates = "loss gradient_norm gradient_finite",
-                           .tensor = "act.h.0.fc",
+                           .tensor = "act.h.0.gelu",
                            .verdict = "culprit",
                            .guilty = "variant"};
     job.plant.with[0] = "variant";
