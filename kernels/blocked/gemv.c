@@ -1,6 +1,7 @@
 /* Products of few rows (decoding): bound by reading the weights, which pass by once and are packed
- * nowhere. Vectors run along the columns of C, the chain of each along k, so that the bits are
- * those of the blocked product: row-major weights are transposed in registers on the way. */
+ * nowhere. A thread reads several streams at once, far apart: one does not keep memory busy, and
+ * many in one page slow each other down. Vectors run along columns of C, the chain of each along k,
+ * so that the bits are those of the blocked product. */
 #include <omp.h>
 
 #include "product.h"
@@ -10,110 +11,217 @@
 
 enum {
     ROWS = 4,
-    GROUPS = 2,                /* vectors of columns at a time */
-    WIDTH = GROUPS * TT_LANES, /* a panel */
-    AHEAD = 512,               /* bytes that lines are prefetched ahead, panels twice as many */
+    LINE = 64,         /* bytes */
+    LINES = 8,         /* streams of row-major weights */
+    LINES_AHEAD = 256, /* bytes that each is prefetched ahead */
+    PANELS = 4,        /* streams of packed weights, times rows */
+    PANELS_AHEAD = 512,
     MOST_K = TT_SCRATCH_BYTES / (ROWS * sizeof(float)),
 };
 
-/* acc += x(r, p) * v, for every row. */
-TT_INLINE void add_step(const int rows, tt_vf acc[ROWS][GROUPS], int group, const float *x,
-                        int64_t k, int64_t p, tt_vf v)
+/* A column of each stream, whatever the level's vectors are. */
+typedef float tt_eight __attribute__((vector_size(32)));
+typedef uint32_t tt_eight_bits __attribute__((vector_size(32)));
+typedef float tt_quad __attribute__((vector_size(16)));
+typedef float tt_quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* What tt_vround_bf16 does. */
+TT_INLINE tt_eight round_eight(tt_eight x)
 {
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        acc[r][group] += x[r * k + p] * v;
+    tt_eight_bits bits = (tt_eight_bits)x, near = bits + 0x7fffu + ((bits >> 16) & 1u);
+    tt_eight_bits nan = (tt_eight_bits)(x != x);
+    return (tt_eight)(((nan & (bits | 0x400000u)) | (~nan & near)) & 0xffff0000u);
 }
 
-/* Lines of the weights, contiguous in k; `lines` are those of WIDTH columns, `step` is the distance
- * to those of the next. */
-TT_INLINE void sum_lines(const int rows, const bool round, tt_vf acc[ROWS][GROUPS], const float *x,
-                         int64_t k, const float *const lines[WIDTH], int64_t step)
+/* Four elements of a line, and of the fourth after it. */
+TT_INLINE tt_eight load_quads(const bool round, const float *const *line, int64_t p)
 {
-    const int64_t ahead = AHEAD / (int64_t)sizeof(float);
+    tt_quad low = *(const tt_quad_unaligned *)(line[0] + p);
+    tt_quad high = *(const tt_quad_unaligned *)(line[4] + p);
+    tt_eight v = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+    return round ? round_eight(v) : v;
+}
+
+/* Elements i and j of both quads of a, then those of b. */
+#define TT_PICK(a, b, i, j)                                                                        \
+    __builtin_shufflevector(a, b, i, j, (i) + 8, (j) + 8, (i) + 4, (j) + 4, (i) + 12, (j) + 12)
+
+/* Elements [p, p + 4) of the lines, each as a vector along the lines: transposed in registers. */
+TT_INLINE void load_columns(const bool round, tt_eight v[4], const float *const *lines, int64_t p)
+{
+    tt_eight a = load_quads(round, lines, p), b = load_quads(round, lines + 1, p);
+    tt_eight c = load_quads(round, lines + 2, p), d = load_quads(round, lines + 3, p);
+    tt_eight ab = TT_PICK(a, b, 0, 1), cd = TT_PICK(c, d, 0, 1);
+    v[0] = TT_PICK(ab, cd, 0, 2);
+    v[1] = TT_PICK(ab, cd, 1, 3);
+    ab = TT_PICK(a, b, 2, 3);
+    cd = TT_PICK(c, d, 2, 3);
+    v[2] = TT_PICK(ab, cd, 0, 2);
+    v[3] = TT_PICK(ab, cd, 1, 3);
+}
+
+/* sums[r][i] += the product of row r and line i. */
+TT_INLINE void sum_lines(const int rows, const bool round, float *sums, const float *x, int64_t k,
+                         const float *const lines[LINES])
+{
+    tt_eight v[4], s[ROWS];
     int64_t p = 0;
-    for (; p + TT_LANES <= k; p += TT_LANES) {
-        int64_t next = p + ahead < k ? p + ahead : p + ahead - k + step;
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
-            tt_vf v[TT_LANES];
-            if (p % 16 == 0)
-                for (int i = 0; i < TT_LANES; i++)
-                    __builtin_prefetch(lines[g * TT_LANES + i] + next, 0, 2);
-#pragma GCC unroll 16
-            for (int i = 0; i < TT_LANES; i++) {
-                v[i] = tt_vload(lines[g * TT_LANES + i] + p);
-                v[i] = round ? tt_vround_bf16(v[i]) : v[i];
-            }
-            tt_transpose(v);
-#pragma GCC unroll 16
-            for (int i = 0; i < TT_LANES; i++)
-                add_step(rows, acc, g, x, k, p + i, v[i]);
+    for (int r = 0; r < rows; r++)
+        memcpy(&s[r], sums + r * LINES, sizeof s[r]);
+    for (; p + 4 <= k; p += 4) {
+        for (int i = 0; i < 2; i++) /* every line in turn */
+            __builtin_prefetch(lines[p / 2 % LINES + i] + p + LINES_AHEAD / 4, 0, 3);
+        load_columns(round, v, lines, p);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const float *at = x + r * k + p;
+            s[r] += at[0] * v[0];
+            s[r] += at[1] * v[1];
+            s[r] += at[2] * v[2];
+            s[r] += at[3] * v[3];
         }
     }
-    for (; p < k; p++)
-        for (int g = 0; g < GROUPS; g++) {
-            tt_vf v = {0};
-            for (int i = 0; i < TT_LANES; i++)
-                v[i] = lines[g * TT_LANES + i][p];
-            add_step(rows, acc, g, x, k, p, round ? tt_vround_bf16(v) : v);
-        }
-}
-
-/* A panel packed ahead. */
-TT_INLINE void sum_panel(const int rows, const bool bf16, tt_vf acc[ROWS][GROUPS], const float *x,
-                         int64_t k, const char *panel)
-{
-    const int64_t unit = bf16 ? 2 : 4;
-    for (int64_t p = 0; p < k; p++)
+    for (; p < k; p++) {
+        tt_eight rest = {0};
+        for (int i = 0; i < LINES; i++)
+            rest[i] = lines[i][p];
+        if (round)
+            rest = round_eight(rest);
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
-            const char *at = panel + (p * TT_NR + g * TT_LANES) * unit;
-            if (g == 0)
-                __builtin_prefetch(at + 2 * AHEAD, 0, 3);
-            add_step(rows, acc, g, x, k, p,
-                     bf16 ? tt_vload_bf16((const uint16_t *)(const void *)at)
-                          : tt_vload((const float *)(const void *)at));
-        }
+        for (int r = 0; r < rows; r++)
+            s[r] += x[r * k + p] * rest;
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+        memcpy(sums + r * LINES, &s[r], sizeof s[r]);
 }
 
-/* C's columns from j on, at most WIDTH of them. What is beyond the last is the last again. */
-TT_INLINE void run_columns(const int rows, const tt_product *product, const float *x, int64_t j)
+/* Sums of columns from j on start from the bias, if there is one, else from the zero that they are.
+ */
+static void start_sums(const tt_product *product, float *sums, int64_t j, int64_t columns)
 {
-    int64_t k = product->k, columns = tt_min64(WIDTH, product->columns - j);
-    float sums[ROWS * WIDTH];
-    tt_vf acc[ROWS][GROUPS];
-    for (int64_t s = 0; s < WIDTH; s++)
-        sums[s] = product->bias != NULL && s < columns ? product->bias[j + s] : 0;
-    for (int r = 0; r < rows; r++)
-        for (int g = 0; g < GROUPS; g++)
-            acc[r][g] = tt_vload(sums + g * TT_LANES);
-    if (product->ahead.panels != NULL) {
-        int64_t unit = product->ahead.bf16 ? 2 : 4;
-        const char *panel = (const char *)product->ahead.panels + j * k * unit;
-        if (product->ahead.bf16)
-            sum_panel(rows, true, acc, x, k, panel);
-        else
-            sum_panel(rows, false, acc, x, k, panel);
-    } else {
-        const float *lines[WIDTH];
-        for (int64_t s = 0; s < WIDTH; s++)
-            lines[s] = (const float *)product->b.data + tt_min64(j + s, product->columns - 1) * k;
+    if (product->bias != NULL)
+        memcpy(sums, product->bias + j, (size_t)columns * sizeof *sums);
+}
+
+/* `count` columns of each of LINES streams that begin `apart` columns from each other, the first
+ * at column j. */
+TT_INLINE void run_lines(const int rows, const tt_product *product, const float *x, int64_t j,
+                         int64_t apart, int64_t count)
+{
+    enum { WIDTH = LINES * TT_NR };
+    float sums[ROWS * WIDTH] = {0};
+    int64_t k = product->k, last = product->columns - 1, together = apart == count ? LINES : 1;
+    int64_t width = together * count;
+    for (int64_t i = 0; i < LINES; i += together)
+        for (int r = 0; r < rows; r++)
+            start_sums(product, sums + r * WIDTH + i * count, j + i * apart,
+                       tt_min64(width, last + 1 - j - i * apart));
+    for (int64_t s = 0; s < count; s++) {
+        const float *lines[LINES];
+        float here[ROWS * LINES];
+        for (int64_t i = 0; i < LINES; i++) { /* beyond the last column the last again */
+            lines[i] = (const float *)product->b.data + tt_min64(j + i * apart + s, last) * k;
+            for (int r = 0; r < rows; r++)
+                here[r * LINES + i] = sums[r * WIDTH + i * count + s];
+        }
         if (product->b.round)
-            sum_lines(rows, true, acc, x, k, lines, WIDTH * k);
+            sum_lines(rows, true, here, x, k, lines);
         else
-            sum_lines(rows, false, acc, x, k, lines, WIDTH * k);
+            sum_lines(rows, false, here, x, k, lines);
+        for (int64_t i = 0; i < LINES; i++)
+            for (int r = 0; r < rows; r++)
+                sums[r * WIDTH + i * count + s] = here[r * LINES + i];
     }
-    for (int r = 0; r < rows; r++)
-        for (int g = 0; g < GROUPS; g++)
-            tt_vstore(sums + r * WIDTH + g * TT_LANES, acc[r][g]);
-    TT_BLOCKED(tt_product_finish)(product, 0, rows, j, columns, sums, WIDTH);
+    for (int64_t i = 0; i < LINES; i += together)
+        TT_BLOCKED(tt_product_finish)
+    (product, 0, rows, j + i * apart, tt_min64(width, last + 1 - j - i * apart), sums + i * count,
+     WIDTH);
+}
+
+/* Sums of `rows` rows by two vectors of columns of each stream, at most 8 in all. Named, as in
+ * micro.c. */
+#define TT_FOR_SUMS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define TT_SUM_BEGIN(i)                                                                            \
+    tt_vf sum##i = {0};                                                                            \
+    if ((i) < rows * vectors)                                                                      \
+        sum##i = tt_vload(sums + (i)*TT_LANES);
+#define TT_SUM_STEP(i)                                                                             \
+    if ((i) < rows * vectors)                                                                      \
+        sum##i += x[(i) / vectors * k + p] *                                                       \
+                  load_panel(bf16, panel + (i) % vectors / 2 * apart, (i) % 2 * TT_LANES);
+#define TT_SUM_END(i)                                                                              \
+    if ((i) < rows * vectors)                                                                      \
+        tt_vstore(sums + (i)*TT_LANES, sum##i);
+
+TT_INLINE tt_vf load_panel(const bool bf16, const char *panel, int64_t i)
+{
+    return bf16 ? tt_vload_bf16((const uint16_t *)(const void *)panel + i)
+                : tt_vload((const float *)(const void *)panel + i);
+}
+
+/* Panels packed ahead, `apart` bytes from each other: one of each stream. */
+TT_INLINE void sum_panels(const int rows, const int streams, const bool bf16, float *sums,
+                          const float *x, int64_t k, const char *panel, int64_t apart)
+{
+    const int vectors = 2 * streams;
+    const int64_t row = TT_NR * (bf16 ? 2 : 4), rows_of_line = row < LINE ? LINE / row : 1;
+    TT_FOR_SUMS(TT_SUM_BEGIN)
+    for (int64_t p = 0; p < k; p++, panel += row) {
+        if (p % rows_of_line == 0)
+#pragma GCC unroll 4
+            for (int i = 0; i < streams; i++)
+                for (int64_t at = 0; at < row; at += LINE)
+                    __builtin_prefetch(panel + i * apart + at + PANELS_AHEAD, 0, 3);
+        TT_FOR_SUMS(TT_SUM_STEP)
+    }
+    TT_FOR_SUMS(TT_SUM_END)
+}
+
+/* A panel of each stream; they are `apart` columns from each other, the first at column j. */
+TT_INLINE void run_panels(const int rows, const int streams, const tt_product *product,
+                          const float *x, int64_t j, int64_t apart)
+{
+    const int64_t unit = product->ahead.bf16 ? 2 : 4, width = streams * TT_NR, k = product->k;
+    const char *panel = (const char *)product->ahead.panels + j * k * unit;
+    float sums[2 * PANELS * TT_LANES] = {0};
+    for (int64_t i = 0; i < streams; i++)
+        for (int64_t r = 0; r < rows; r++)
+            start_sums(product, sums + r * width + i * TT_NR, j + i * apart,
+                       tt_min64(TT_NR, product->columns - j - i * apart));
+    if (product->ahead.bf16)
+        sum_panels(rows, streams, true, sums, x, k, panel, apart * k * unit);
+    else
+        sum_panels(rows, streams, false, sums, x, k, panel, apart * k * unit);
+    for (int64_t i = 0; i < streams; i++)
+        TT_BLOCKED(tt_product_finish)
+    (product, 0, rows, j + i * apart, tt_min64(TT_NR, product->columns - j - i * apart),
+     sums + i * TT_NR, width);
+}
+
+/* Columns [begin, end): the streams first, then what they leave. */
+TT_INLINE void run_range(const int rows, const tt_product *product, const float *x, int64_t begin,
+                         int64_t end)
+{
+    const bool ahead = product->ahead.panels != NULL;
+    const int panels = rows < PANELS ? PANELS / rows : 1, streams = ahead ? panels : LINES;
+    int64_t apart = (end - begin) / TT_NR / streams * TT_NR, j = begin;
+    for (; j < begin + apart; j += TT_NR)
+        if (ahead)
+            run_panels(rows, panels, product, x, j, apart);
+        else
+            run_lines(rows, product, x, j, apart, TT_NR);
+    for (j = begin + streams * apart; j < end; j += TT_NR)
+        if (ahead)
+            run_panels(rows, 1, product, x, j, TT_NR);
+        else
+            run_lines(rows, product, x, j, TT_NR / LINES, TT_NR / LINES);
 }
 
 #define TT_CASE(count)                                                                             \
     case count:                                                                                    \
-        for (int64_t j = begin; j < end; j += WIDTH)                                               \
-            run_columns(count, product, x, j);                                                     \
+        run_range(count, product, x, begin, end);                                                  \
         break;
 
 static void run_rows(const tt_product *product, const float *x, int64_t begin, int64_t end)
@@ -153,7 +261,7 @@ void TT_BLOCKED(tt_gemv_run)(const tt_exec *exec, const tt_product *product, int
     {
         int self = omp_get_thread_num();
         int64_t begin, end;
-        tt_part(product->columns, WIDTH, omp_get_num_threads(), self, &begin, &end);
+        tt_part(product->columns, TT_NR, omp_get_num_threads(), self, &begin, &end);
         if (begin < end)
             run_rows(product, floats(product, exec->scratch + (size_t)self * exec->scratch_stride),
                      begin, end);
