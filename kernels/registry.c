@@ -231,6 +231,19 @@ size_t tt_linear_packed_bytes(const tt_context *context, tt_op op, int64_t n, in
     return packer != NULL ? packer->bytes(op, n, k) : 0;
 }
 
+size_t tt_linear_packed_max(tt_op op, tt_dtype compute, int64_t n, int64_t k)
+{
+    size_t most = 0;
+    if (op != TT_OP_LINEAR_FORWARD && op != TT_OP_LINEAR_DGRAD)
+        return 0;
+    for (const tt_packer *packer = packers; packer->name != NULL; packer++) {
+        bool can_ask = packer->dtype == compute && tt_isa_available(packer->isa);
+        size_t bytes = can_ask ? packer->bytes(op, n, k) : 0;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, const void *w,
                          void *packed)
 {

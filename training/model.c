@@ -92,7 +92,8 @@ static tt_status make_tables(tt_model *model, bool train)
     if (train) {
         model->gradient_names = calloc(model->tensor_count, sizeof *model->gradient_names);
         model->acts = calloc(model->act_count, sizeof *model->acts);
-        if (!model->gradient_names || !model->acts) {
+        model->packed.at = calloc(model->tensor_count, sizeof *model->packed.at);
+        if (!model->gradient_names || !model->acts || !model->packed.at) {
             return tt_fail(TT_ENOMEM, "no memory for a model's tables");
         }
         for (size_t i = 0; i < model->tensor_count; i++) {
@@ -123,6 +124,9 @@ static tt_status take_memory(tt_model *model)
     void *memory;
     TRY(tt_tensor_alloc(model->context, model->plan.bytes, &memory));
     model->memory = memory;
+    if (model->acts) {
+        tt_model_place_packed(model);
+    }
     tt_model_forget_buffers(model);
     model->saving.worst = NO_ACT;
     model->saving.form.compute = dtype;
@@ -175,6 +179,7 @@ void tt_model_destroy(tt_model *model)
     free(model->tensors);
     free(model->gradient_names);
     free(model->acts);
+    free(model->packed.at);
     free(model->residents);
     free(model->host);
     free(model);

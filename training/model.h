@@ -83,6 +83,8 @@ typedef struct tt_act_form {
  * of the context, or bf16 for f32; codecs other than TT_CODEC_F32 are for f32. */
 size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t time,
                                tt_act_form form);
+/* What tt_model_pack_weights takes beside them, at the most. */
+size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute);
 /* Elements of the flat vector (tensors start at multiples of 16 elements; gaps stay zero). */
 int64_t tt_model_param_count(const tt_model_dims *dims);
 /* The same without the gaps, and of the largest tensor. */
@@ -160,6 +162,13 @@ void *tt_model_gradients(tt_model *model);
  * The residual stream, statistics, logits and losses stay real. Memory and TT_EINVAL as for
  * tt_model_set_activation_codec. */
 tt_status tt_model_set_compute(tt_model *model, tt_dtype compute);
+
+/* In bf16: packs the weights of all products ahead, for several passes with the same params, whose
+ * bits do not change by it. Whoever changes what `params` holds calls tt_model_unpack_weights
+ * before the next pass; tt_model_begin_step does so as well. Passes with other params, in another
+ * compute type or with other variants read their weights as they are. */
+tt_status tt_model_pack_weights(tt_model *model, const void *params);
+void tt_model_unpack_weights(tt_model *model);
 
 /* The parameter tensor whose gradient is a number only if all that backward has passed down is. */
 size_t tt_model_lowest_gradient(const tt_model *model);

@@ -58,7 +58,9 @@ static tt_status linear(const sweep *s, size_t param, const void *dy, const void
                                         .dy = dy,
                                         .w = tt_model_param(model, s->pass.params, param),
                                         .dx = dx,
-                                        .gelu_x = gelu_x};
+                                        .gelu_x = gelu_x,
+                                        .packed =
+                                            tt_pass_packed(&s->pass, TT_OP_LINEAR_DGRAD, param)};
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }
 
@@ -259,5 +261,6 @@ tt_status tt_model_begin_step(tt_model *model)
     }
     model->backward_due = false;
     model->step_begins = true;
+    tt_model_unpack_weights(model);
     return tt_model_count_step(model);
 }

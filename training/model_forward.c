@@ -45,7 +45,8 @@ tt_status tt_pass_linear(const tt_pass *pass, size_t index, const void *x, void 
         .w = tt_model_param(model, pass->params, index),
         .bias = model->dims.unbiased ? NULL : tt_model_param(model, pass->params, index + 1),
         .y = y,
-        .gelu = gelu};
+        .gelu = gelu,
+        .packed = tt_pass_packed(pass, TT_OP_LINEAR_FORWARD, index)};
     return tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args);
 }
 

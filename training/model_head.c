@@ -41,13 +41,15 @@ static void *dlogits_of(const chunk *c)
 static tt_status forward_chunk(const chunk *c)
 {
     tt_model *model = c->model;
-    const tt_linear_forward_args args = {.m = c->rows,
-                                         .n = model->dims.vocab,
-                                         .k = model->dims.channels,
-                                         .x = norm_of(c),
-                                         .w = tt_model_param(model, c->pass->params, c->weight),
-                                         .y = tt_model_act(model, c->logits),
-                                         .real_y = true};
+    const tt_linear_forward_args args = {
+        .m = c->rows,
+        .n = model->dims.vocab,
+        .k = model->dims.channels,
+        .x = norm_of(c),
+        .w = tt_model_param(model, c->pass->params, c->weight),
+        .y = tt_model_act(model, c->logits),
+        .packed = tt_pass_packed(c->pass, TT_OP_LINEAR_FORWARD, c->weight),
+        .real_y = true};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args));
     model->logits_rows = c->rows;
     return tt_pass_show(c->pass, c->logits, args.y, c->rows * model->dims.vocab);
@@ -103,6 +105,7 @@ static tt_status backward_chunk(const chunk *c)
         .dy = dlogits,
         .w = tt_model_param(model, c->pass->params, c->weight),
         .dx = part(c, tt_model_branch(model)),
+        .packed = tt_pass_packed(c->pass, TT_OP_LINEAR_DGRAD, c->weight),
     };
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }

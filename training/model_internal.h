@@ -113,8 +113,17 @@ typedef struct tt_model_plan {
     tt_pass_scratch pass;
     tt_decode_scratch decode;
     size_t training_bytes; /* up to the end of a pass's scratch */
+    size_t packed;         /* weights packed ahead */
     size_t bytes;
 } tt_model_plan;
+
+/* What weights are packed for; a product of the first layout or the other. */
+enum { TT_PACKED_OPS = 2 };
+typedef struct tt_packed_weights {
+    size_t (*at)[TT_PACKED_OPS]; /* of each parameter tensor: bytes from the model's memory */
+    const void *params;          /* whose weights they are; NULL: there are none */
+    const tt_variant_info *variant[TT_PACKED_OPS]; /* that can read them; NULL: none does */
+} tt_packed_weights;
 
 typedef enum tt_resident_kind {
     RESIDENT_PARAMETER,
@@ -140,6 +149,7 @@ struct tt_model {
     size_t resident_count;
     tt_model_plan plan;
     tt_act_saving saving;
+    tt_packed_weights packed;
     unsigned char *memory; /* tensor memory: addresses only, never bytes */
     void *host;            /* losses of a batch, or a row of float64 logits, on their way out */
     tt_probe_fn probe;
@@ -207,6 +217,11 @@ tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows);
 /* A step begins: when the form has lasted, the memory that others needed is released. */
 tt_status tt_model_count_step(tt_model *model);
 
+/* ---- model_packed.c ---- */
+
+/* Fills model->packed.at. */
+void tt_model_place_packed(tt_model *model);
+
 /* ---- the passes ---- */
 
 /* One sweep over the model: what every step of it needs. */
@@ -263,6 +278,9 @@ static inline size_t tt_model_layer_input(int64_t layer)
 /* y[rows, n] = x[rows, k] w^T + bias, with the weight w[n, k] at `index` and its bias, if it has
  * one, after it; gelu (may be NULL) = GELU(y). */
 tt_status tt_pass_linear(const tt_pass *pass, size_t index, const void *x, void *y, void *gelu);
+/* The weight at `index` packed for `op`, if what is packed is of the pass's parameters and of the
+ * form that `op` now reads; else NULL. */
+const void *tt_pass_packed(const tt_pass *pass, tt_op op, size_t index);
 /* A norm of x or, with `branch` (else NULL), of sum = x + branch; `mean` is of no use to RMSNorm.
  */
 typedef struct tt_norm_tensors {

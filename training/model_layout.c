@@ -371,7 +371,11 @@ void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t t
         }
     }
     size_t decode_end = lay_out_decode(dims, plan->element, used, &plan->decode);
-    plan->bytes = plan->training_bytes > decode_end ? plan->training_bytes : decode_end;
+    plan->packed = plan->training_bytes > decode_end ? plan->training_bytes : decode_end;
+    plan->bytes = plan->packed;
+    if (rows > 0 && dtype == TT_F32) {
+        (void)take_bytes(&plan->bytes, tt_model_packed_bytes(dims, TT_BF16));
+    }
 }
 
 size_t tt_model_bytes(const tt_model_dims *dims, int64_t batch, int64_t time, tt_dtype dtype)

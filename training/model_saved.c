@@ -138,6 +138,7 @@ static tt_status take_form(tt_model *model, tt_compressor *given, tt_act_form as
     *saving = (tt_act_saving){
         .given = given, .asked = asked, .compressor = compressor, .form = form, .worst = NO_ACT};
     tt_model_forget_buffers(model);
+    tt_model_unpack_weights(model);
     model->batch = 0; /* what is there now are other tensors' bytes */
     model->time = 0;
     model->logits_rows = 0;
@@ -196,8 +197,12 @@ tt_status tt_model_count_step(tt_model *model)
     }
     TRY(tt_tensor_release(model->context, model->memory + saving->end,
                           model->plan.gradients - saving->end));
-    return tt_tensor_release(model->context, model->memory + saving->pass_end,
-                             model->plan.training_bytes - saving->pass_end);
+    TRY(tt_tensor_release(model->context, model->memory + saving->pass_end,
+                          model->plan.training_bytes - saving->pass_end));
+    return saving->form.compute == TT_BF16
+               ? TT_OK
+               : tt_tensor_release(model->context, model->memory + model->plan.packed,
+                                   model->plan.bytes - model->plan.packed);
 }
 
 double tt_model_activation_error(const tt_model *model)

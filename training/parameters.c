@@ -327,7 +327,7 @@ static const tt_param table[] = {
      .mutability = TT_MUTABLE_AT_STEP,
      .owner = "kernels",
      .help = "what products and activations are computed in; parameters, residual stream and sums "
-             "stay f32; auto: bf16, after a trial, where the machine has tiles for it"},
+             "stay f32; auto: bf16 where the machine has tiles for it and they prove right"},
     {.key = "kernels.linear_forward",
      .type = TT_TYPE_STRING,
      .unit = "",

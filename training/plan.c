@@ -71,6 +71,14 @@ static int64_t state_bytes(const tt_model_dims *dims, int slots, tt_codec codec,
            (slots == 1 ? tt_staging_bytes(dims, codec) : 0);
 }
 
+/* Of weights packed ahead, as step.c does. */
+static int64_t packed_bytes(const tt_config *config, const tt_model_dims *dims)
+{
+    const bool packs =
+        tt_compute_from(config) == TT_BF16 && tt_config_int(config, "train.accumulate") > 1;
+    return packs ? (int64_t)tt_model_packed_bytes(dims, TT_BF16) : 0;
+}
+
 static int64_t model_bytes(const tt_model_dims *dims, int64_t batch, tt_act_form form)
 {
     return (int64_t)tt_model_resident_bytes(dims, batch, dims->context, form);
@@ -126,8 +134,10 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
     tt_codec activations = tt_activation_codec_from(config);
     out->checkpoint_bytes = tt_slot_resident_bytes(&dims, moments.codec, moments.block, NULL);
     out->state_bytes = state_bytes(&dims, out->slots, moments.codec, moments.block);
-    out->model_bytes = model_bytes(
-        &dims, batch, (tt_act_form){tt_compute_from(config), activations, moments.block});
+    out->model_bytes =
+        packed_bytes(config, &dims) +
+        model_bytes(&dims, batch,
+                    (tt_act_form){tt_compute_from(config), activations, moments.block});
     out->flops_per_step = step_flops(&dims, (double)out->tokens_per_step);
     return TT_OK;
 }
@@ -149,6 +159,7 @@ int64_t tt_training_memory_estimate(const tt_config *config)
     tt_codec activations = tt_activation_codec_from(config);
     const tt_dtype compute = tt_compute_from(config);
     int64_t batch = tt_config_int(config, "train.batch");
+    const int64_t packed = packed_bytes(config, &dims);
     int64_t state = plan.state_bytes;
     int64_t model = plan.model_bytes;
     bool below_moments = false;
@@ -161,8 +172,9 @@ int64_t tt_training_memory_estimate(const tt_config *config)
             state = larger(state, state_bytes(&dims, plan.slots, ladder[i], moments.block));
         }
         if (below_activations) {
-            model = larger(
-                model, model_bytes(&dims, batch, (tt_act_form){compute, ladder[i], moments.block}));
+            model = larger(model,
+                           packed + model_bytes(&dims, batch,
+                                                (tt_act_form){compute, ladder[i], moments.block}));
         }
         below_moments = below_moments || ladder[i] == moments.codec;
         below_activations = below_activations || ladder[i] == activations;

@@ -92,6 +92,13 @@ static tt_status microbatch(tt_training *training, const tt_step_plan *plan, int
     return status;
 }
 
+/* For the passes that follow, until tt_model_unpack_weights. Those of a validation take the room
+ * that steps have; where a step is one pass there is none. */
+static tt_status pack_weights(tt_training *training, const void *params)
+{
+    return training->accumulate > 1 ? tt_model_pack_weights(training->model, params) : TT_OK;
+}
+
 /* Loss and gradients of all microbatches. The first bad one ends it: the step is lost, and the
  * next microbatch would overwrite the tensors that show where the trouble began. */
 static tt_status accumulate(tt_training *training, const tt_step_plan *plan,
@@ -101,11 +108,15 @@ static tt_status accumulate(tt_training *training, const tt_step_plan *plan,
     bool finite = true;
     int64_t done = 0;
     tt_status status = tt_model_begin_step(training->model);
+    if (!status) {
+        status = pack_weights(training, training->memory.slots[plan->read_slot].params);
+    }
     for (; !status && finite && done < training->accumulate; done++) {
         double part = NAN;
         status = microbatch(training, plan, done, measured, &part, &finite);
         loss += part;
     }
+    tt_model_unpack_weights(training->model); /* the update may take place in this slot */
     if (!status) {
         tt_measurements_set(measured, TT_METRIC_LOSS, loss / (double)done);
     }
@@ -272,17 +283,15 @@ tt_status tt_training_replay_sequence(tt_training *training, const tt_replay *re
     return status;
 }
 
-tt_status tt_training_validate(tt_training *training, double *loss)
+/* *loss stays as it is if the run is told to stop. */
+static tt_status held_out_loss(tt_training *training, const void *params, double *loss)
 {
     int64_t available = tt_dataset_sequences(training->data, TT_SPLIT_HELD_OUT);
     int64_t total =
         training->validate_sequences < available ? training->validate_sequences : available;
     int64_t time = training->plan.context;
-    const void *params =
-        training->memory.slots[tt_orchestrator_slot(training->orchestrator)].params;
     double sum = 0;
     tt_status status = TT_OK;
-    *loss = NAN;
     for (int64_t done = 0; !status && done < total;) {
         if (tt_orchestrator_stop_requested(training->orchestrator)) {
             return TT_OK;
@@ -303,5 +312,18 @@ tt_status tt_training_validate(tt_training *training, double *loss)
     if (!status && total > 0) {
         *loss = sum / (double)total;
     }
+    return status;
+}
+
+tt_status tt_training_validate(tt_training *training, double *loss)
+{
+    const void *params =
+        training->memory.slots[tt_orchestrator_slot(training->orchestrator)].params;
+    *loss = NAN;
+    tt_status status = pack_weights(training, params);
+    if (!status) {
+        status = held_out_loss(training, params, loss);
+    }
+    tt_model_unpack_weights(training->model);
     return status;
 }

@@ -337,6 +337,8 @@ TT_API tt_status tt_op_run(tt_context *context, tt_op op, const void *args);
 /* Bytes of a weight w[n,k] packed for op (LINEAR_FORWARD or LINEAR_DGRAD) as the context's variant
  * of it wants it; 0 where that variant packs nothing ahead. */
 TT_API size_t tt_linear_packed_bytes(const tt_context *context, tt_op op, int64_t n, int64_t k);
+/* The most that any variant of this machine wants in that compute type. */
+TT_API size_t tt_linear_packed_max(tt_op op, tt_dtype compute, int64_t n, int64_t k);
 /* Packs w[n,k] into `packed` (tensor memory, 64-byte aligned, of that many bytes) for many products
  * with the same weights. Good for every tile, until the variant or the compute type changes. Bits
  * of products do not change by it. TT_EUNSUPPORTED where the variant packs nothing ahead. */

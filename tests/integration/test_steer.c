@@ -297,7 +297,9 @@ static int64_t resident_tensors(const tt_training *training)
     return count * (int64_t)page;
 }
 
-static void check_memory(const char *moments, const char *activations, const char *slots)
+/* `mixed`: in bf16, where two passes share weights packed ahead. */
+static void check_memory(const char *moments, const char *activations, const char *slots,
+                         bool mixed)
 {
     const char *const settings[] = {"model.channels=256",
                                     "model.layers=4",
@@ -307,11 +309,13 @@ static void check_memory(const char *moments, const char *activations, const cha
                                     moments,
                                     activations,
                                     slots,
+                                    mixed ? "kernels.compute=bf16" : "kernels.compute=f32",
+                                    mixed ? "train.accumulate=2" : "train.accumulate=1",
                                     NULL};
     char folder[128];
     fixture_run run;
-    snprintf(folder, sizeof folder, "memory-%s-%s-%s", strchr(moments, '=') + 1,
-             strchr(activations, '=') + 1, strchr(slots, '=') + 1);
+    snprintf(folder, sizeof folder, "memory-%s-%s-%s-%s", strchr(moments, '=') + 1,
+             strchr(activations, '=') + 1, strchr(slots, '=') + 1, mixed ? "mixed" : "f32");
     start(folder, NULL, settings, &run);
     for (int i = 0; i < 10; i++) {
         step(&run);
@@ -333,12 +337,20 @@ static void memory_is_what_was_said(void **state)
     /* A huge page at the edge of what is used counts whole: 2 MiB of so little would be 4 %. */
     assert_int_equal(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
     (void)state;
-    check_memory("compression.moments=f32", "compression.activations=f32", "snapshot.slots=2");
-    check_memory("compression.moments=bf16", "compression.activations=f32", "snapshot.slots=2");
-    check_memory("compression.moments=int8", "compression.activations=f32", "snapshot.slots=2");
-    check_memory("compression.moments=int8", "compression.activations=int8", "snapshot.slots=2");
-    check_memory("compression.moments=int8", "compression.activations=f32", "snapshot.slots=1");
-    check_memory("compression.moments=f32", "compression.activations=bf16", "snapshot.slots=3");
+    check_memory("compression.moments=f32", "compression.activations=f32", "snapshot.slots=2",
+                 false);
+    check_memory("compression.moments=bf16", "compression.activations=f32", "snapshot.slots=2",
+                 false);
+    check_memory("compression.moments=int8", "compression.activations=f32", "snapshot.slots=2",
+                 false);
+    check_memory("compression.moments=int8", "compression.activations=int8", "snapshot.slots=2",
+                 false);
+    check_memory("compression.moments=int8", "compression.activations=f32", "snapshot.slots=1",
+                 false);
+    check_memory("compression.moments=f32", "compression.activations=bf16", "snapshot.slots=3",
+                 false);
+    check_memory("compression.moments=f32", "compression.activations=f32", "snapshot.slots=2",
+                 true);
     assert_int_equal(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0);
 }
 
@@ -361,14 +373,15 @@ static void what_is_there_conforms(void **state)
         {"kernels.tile_k", "256"},          {"compression.moments", "int8"},
         {"compression.moments", "bf16"},    {"compression.activations", "int8"},
         {"compression.activations", "f32"}, {"compression.block", "32"},
-        {"compression.block", "4096"},
+        {"compression.block", "4096"},      {"kernels.compute", "bf16"},
     };
     fixture_run run;
     start("conform", NULL, both, &run);
     tt_training *training = run.training;
     const tt_optimization all[] = {
-        tt_variant_optimization(training), tt_tile_optimization(training),
-        tt_moments_optimization(training), tt_activations_optimization(training)};
+        tt_compute_optimization(training), tt_variant_optimization(training),
+        tt_tile_optimization(training), tt_moments_optimization(training),
+        tt_activations_optimization(training)};
     tt_tile tile = tt_context_tile(training->context);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         tt_config *config =
@@ -384,6 +397,7 @@ static void what_is_there_conforms(void **state)
     /* The run's own are in force as before. */
     tt_tile after = tt_context_tile(training->context);
     assert_memory_equal(&tile, &after, sizeof tile);
+    assert_int_equal(tt_context_compute(training->context), TT_F32);
     assert_string_equal(training->variant.all, "auto");
     assert_string_not_equal(tt_context_variant(training->context, TT_OP_LINEAR_FORWARD)->name,
                             "reference");

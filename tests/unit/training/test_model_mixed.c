@@ -164,6 +164,113 @@ static void a_change_of_form_leaves_no_trace(void **state)
     check_changes(middle_llama_dims);
 }
 
+/* ---- weights packed ahead ---- */
+
+/* A step of three passes; with `pack` from weights packed once. */
+static void three_passes(rig *r, const void *params, bool pack)
+{
+    double loss;
+    tt_model *model = r->b.model;
+    assert_ok(tt_model_begin_step(model));
+    if (pack) {
+        assert_ok(tt_model_pack_weights(model, params));
+    }
+    for (int i = 0; i < 3; i++) {
+        const bool swap = i == 1;
+        assert_ok(tt_model_forward_train(model, params, swap ? r->b.targets : r->b.tokens,
+                                         swap ? r->b.tokens : r->b.targets, r->b.batch, r->b.time,
+                                         1.0 / 3, &loss));
+        assert_ok(tt_model_backward(model, params));
+    }
+}
+
+static void assert_packing_changes_nothing(rig *r, const void *params)
+{
+    const size_t bytes = (size_t)r->b.count * sizeof(double);
+    three_passes(r, params, false);
+    double *plain = gradient_copy(r);
+    three_passes(r, params, true);
+    double *packed = gradient_copy(r);
+    assert_memory_equal(plain, packed, bytes);
+    free(plain);
+    free(packed);
+}
+
+static void packed_weights_change_no_bit(void **state)
+{
+    (void)state;
+    static const tt_model_dims llama = {.layers = 2,
+                                        .heads = 4,
+                                        .channels = 64,
+                                        .context = 24,
+                                        .vocab = 131,
+                                        .norm = TT_NORM_RMSNORM,
+                                        .positions = TT_POSITIONS_ROTARY,
+                                        .mlp = TT_MLP_SWIGLU,
+                                        .kv_heads = 2,
+                                        .unbiased = true,
+                                        .untied = true};
+    const tt_model_dims all[] = {middle_dims, small_dims, llama};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        for (int guard = 0; guard < 2; guard++) {
+            rig r;
+            bench_options options = mixed;
+            options.guard = guard;
+            rig_open_with(&r, all[i], 3, all[i].context, options);
+            assert_packing_changes_nothing(&r, r.b.slots[0].params);
+            compute_in(&r, TT_F32); /* where nothing is packed */
+            assert_packing_changes_nothing(&r, r.b.slots[0].params);
+            rig_close(&r);
+        }
+    }
+}
+
+/* The loss of one evaluation, from what is packed or not. */
+static double evaluate(rig *r, const void *params)
+{
+    double loss;
+    assert_ok(tt_model_forward(r->b.model, params, r->b.tokens, r->b.targets, r->b.batch, r->b.time,
+                               &loss));
+    return loss;
+}
+
+static void packed_weights_are_read_where_they_are_good(void **state)
+{
+    (void)state;
+    rig r;
+    rig_open_with(&r, middle_dims, 2, 24, mixed);
+    tt_model *model = r.b.model;
+    void *params = r.b.slots[0].params, *other = r.b.slots[1].params;
+    assert_ok(tt_model_init_params(model, 22, other));
+    const double loss = evaluate(&r, params), other_loss = evaluate(&r, other);
+    assert_ok(tt_model_pack_weights(model, params));
+    assert_true(evaluate(&r, other) == other_loss);
+    assert_true(evaluate(&r, params) == loss);
+    /* Behind its back: they are packed ones that are read. */
+    assert_ok(tt_model_init_params(model, 22, params));
+    if (tt_linear_packed_bytes(r.b.context, TT_OP_LINEAR_FORWARD, 64, 64) > 0) {
+        assert_true(evaluate(&r, params) != other_loss);
+    }
+    tt_model_unpack_weights(model);
+    assert_true(evaluate(&r, params) == other_loss);
+    /* A step begins, another compute type, another variant: each reads them anew. */
+    for (int how = 0; how < 3; how++) {
+        assert_ok(tt_model_init_params(model, 21, params));
+        assert_ok(tt_model_pack_weights(model, params));
+        assert_ok(tt_model_init_params(model, 22, params));
+        if (how == 0) {
+            assert_ok(tt_model_begin_step(model));
+        } else if (how == 1) {
+            compute_in(&r, TT_F32);
+            compute_in(&r, TT_BF16);
+        } else {
+            assert_ok(tt_context_set_variants(r.b.context, "reference"));
+        }
+        assert_true(fabs(evaluate(&r, params) / other_loss - 1) <= (how < 2 ? 0 : 0x1p-8));
+    }
+    rig_close(&r);
+}
+
 /* ---- what it is made of ---- */
 
 static tt_status types(void *user, const char *name, void *data, tt_dtype dtype, int64_t count)
@@ -257,6 +364,8 @@ int main(void)
         cmocka_unit_test(loss_and_gradients_are_close),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_portions),
         cmocka_unit_test(a_change_of_form_leaves_no_trace),
+        cmocka_unit_test(packed_weights_change_no_bit),
+        cmocka_unit_test(packed_weights_are_read_where_they_are_good),
         cmocka_unit_test(activations_are_bf16_and_all_else_is_not),
         cmocka_unit_test(misuse_is_refused),
     };

@@ -1,0 +1,99 @@
+/* Weights packed ahead, once for several passes over them: a product that reads them as they are
+ * packs them each time, and the head's does for each lot of rows. */
+#include "model_internal.h"
+
+static const tt_op packed_ops[TT_PACKED_OPS] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD};
+
+enum { ALIGN_BYTES = 64 };
+
+static size_t place_bytes(tt_op op, tt_dtype compute, int64_t n, int64_t k)
+{
+    const size_t most = tt_linear_packed_max(op, compute, n, k);
+    return (most + ALIGN_BYTES - 1) & ~((size_t)ALIGN_BYTES - 1);
+}
+
+size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute)
+{
+    tt_gemm_shape shapes[TT_MODEL_GEMM_SHAPES];
+    const size_t count = tt_model_gemm_shapes(dims, 1, 1, shapes, TT_MODEL_GEMM_SHAPES);
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t all;
+        if (__builtin_mul_overflow(place_bytes(shapes[i].op, compute, shapes[i].n, shapes[i].k),
+                                   (size_t)shapes[i].count, &all) ||
+            __builtin_add_overflow(bytes, all, &bytes)) {
+            return SIZE_MAX;
+        }
+    }
+    return bytes;
+}
+
+/* Whether the parameter is the weight of a product; the embeddings are none, but for a tied wte. */
+static bool is_weight(const tt_model *model, size_t index)
+{
+    return index == tt_model_head_param(&model->dims) ||
+           (index >= tt_model_embedding_params(&model->dims) && model->tensors[index].rank == 2);
+}
+
+void tt_model_place_packed(tt_model *model)
+{
+    size_t at = model->plan.packed;
+    for (size_t i = 0; i < model->tensor_count; i++) {
+        const int64_t *dims = model->tensors[i].dims;
+        for (int op = 0; op < TT_PACKED_OPS && is_weight(model, i); op++) {
+            model->packed.at[i][op] = at;
+            at += place_bytes(packed_ops[op], TT_BF16, dims[0], dims[1]);
+        }
+    }
+}
+
+/* All weights for one operation; *variant stays NULL where its variant packs nothing. */
+static tt_status pack_for(tt_model *model, const void *params, int op,
+                          const tt_variant_info **variant)
+{
+    tt_context *context = model->context;
+    for (size_t i = 0; i < model->tensor_count; i++) {
+        const int64_t *dims = model->tensors[i].dims;
+        if (is_weight(model, i) &&
+            tt_linear_packed_bytes(context, packed_ops[op], dims[0], dims[1]) > 0) {
+            TRY(tt_linear_pack(context, packed_ops[op], dims[0], dims[1],
+                               tt_model_param(model, params, i),
+                               model->memory + model->packed.at[i][op]));
+            *variant = tt_context_variant(context, packed_ops[op]);
+        }
+    }
+    return TT_OK;
+}
+
+tt_status tt_model_pack_weights(tt_model *model, const void *params)
+{
+    tt_packed_weights *packed = &model->packed;
+    tt_model_unpack_weights(model);
+    if (!model->acts) {
+        return tt_fail(TT_EINVAL, "a model for decoding only has no room for packed weights");
+    }
+    if (model->saving.form.compute != TT_BF16) {
+        return TT_OK; /* packing f32 is a copy, with no rounding to save: no gain that shows */
+    }
+    for (int op = 0; op < TT_PACKED_OPS; op++) {
+        TRY(pack_for(model, params, op, &packed->variant[op]));
+    }
+    packed->params = params;
+    return TT_OK;
+}
+
+void tt_model_unpack_weights(tt_model *model)
+{
+    model->packed.params = NULL;
+    model->packed.variant[0] = model->packed.variant[1] = NULL;
+}
+
+const void *tt_pass_packed(const tt_pass *pass, tt_op op, size_t index)
+{
+    const tt_model *model = pass->model;
+    const tt_packed_weights *packed = &model->packed;
+    const int which = op == TT_OP_LINEAR_FORWARD ? 0 : 1;
+    const bool good = packed->params != NULL && packed->params == pass->params &&
+                      packed->variant[which] == tt_context_variant(model->context, op);
+    return good ? model->memory + packed->at[index][which] : NULL;
+}
