@@ -255,9 +255,9 @@ tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, co
     tt_status status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
-    packer->pack(&context->exec, op, n, k, w, packed);
+    status = packer->pack(&context->exec, op, n, k, w, packed);
     tt_tensor_close(context);
-    return TT_OK;
+    return status;
 }
 
 tt_status tt_op_run(tt_context *context, tt_op op, const void *args)

@@ -164,8 +164,8 @@ static tt_status time_turn(tuning *t, size_t shape, const size_t *members, size_
     return TT_OK;
 }
 
-/* Times the members on one shape; those count as timed that got their least number of runs, or were
- * hopeless before. */
+/* Times the members on one shape. They count as timed only together: where the time was up before
+ * one of them had its runs, those that had them would win for being first. */
 static tt_status time_members(tuning *t, size_t shape, const size_t *members, size_t count,
                               const effort *how)
 {
@@ -178,6 +178,9 @@ static tt_status time_members(tuning *t, size_t shape, const size_t *members, si
         if (status != TT_OK)
             return status;
     }
+    for (size_t i = 0; i < count; i++)
+        if (times[i].runs < 2 && cell_of(t, shape, members[i])->state >= TT_TUNE_PROVEN)
+            return TT_OK;
     for (size_t i = 0; i < count; i++) {
         tt_tune_cell *cell = cell_of(t, shape, members[i]);
         if (times[i].runs < 2)
@@ -378,12 +381,32 @@ static bool listed(const size_t *members, size_t count, size_t candidate)
     return false;
 }
 
+/* The heavier of two shapes, or the first of equal ones, comes first. */
+static bool comes_before(const tuning *t, size_t a, size_t b)
+{
+    double of_a = work_of(&t->out->shapes[a]) * t->out->shapes[a].count;
+    double of_b = work_of(&t->out->shapes[b]) * t->out->shapes[b].count;
+    return of_a > of_b || (of_a >= of_b && a < b);
+}
+
+/* The shape that comes after `shape`, or first of all where that is shape_count; shape_count after
+ * the last. */
+static size_t next_shape(const tuning *t, size_t shape)
+{
+    size_t count = t->out->shape_count, next = count;
+    for (size_t s = 0; s < count; s++)
+        if ((shape == count || comes_before(t, shape, s)) &&
+            (next == count || comes_before(t, s, next)))
+            next = s;
+    return next;
+}
+
 static tt_status run_shape(tuning *t, size_t shape, const bool *picked)
 {
     size_t members[TT_TUNE_COSTS_MAX];
     size_t count = list_survivors(t, shape, picked, members);
     double work = 0, spent = seconds_spent(t);
-    for (size_t s = shape; s < t->out->shape_count; s++)
+    for (size_t s = shape; s < t->out->shape_count; s = next_shape(t, s))
         work += work_of(&t->out->shapes[s]);
     t->deadline =
         spent + (t->options->budget_seconds - spent) * work_of(&t->out->shapes[shape]) / work;
@@ -411,7 +434,8 @@ static tt_status run_rounds(tuning *t)
     if (status != TT_OK || time_is_up(t))
         return status;
     pick_tiles(t, picked);
-    for (size_t s = 0; s < t->out->shape_count && status == TT_OK; s++)
+    for (size_t s = next_shape(t, t->out->shape_count); s < t->out->shape_count && status == TT_OK;
+         s = next_shape(t, s))
         status = run_shape(t, s, picked);
     t->out->complete = !time_is_up(t);
     return status;

@@ -90,6 +90,25 @@ double tt_tuning_seconds(const tt_tuning *tuning, tt_op op, size_t candidate)
     return seconds;
 }
 
+/* The same over the shapes that were timed at all: where the time was up early, what is known of
+ * the others says more than nothing. */
+static double known_seconds(const tt_tuning *tuning, tt_op op, size_t candidate)
+{
+    double seconds = 0;
+    for (size_t s = 0; s < tuning->shape_count; s++) {
+        const tt_tune_cell *cells = &tuning->cells[s * tuning->candidate_count];
+        bool timed = false;
+        for (size_t c = 0; c < tuning->candidate_count; c++)
+            timed = timed || cells[c].state == TT_TUNE_TIMED;
+        if (tuning->shapes[s].op != op || (!timed && cells[candidate].state != TT_TUNE_WRONG))
+            continue;
+        if (cells[candidate].state != TT_TUNE_TIMED)
+            return INFINITY;
+        seconds += tuning->shapes[s].count * cells[candidate].seconds;
+    }
+    return seconds > 0 ? seconds : INFINITY;
+}
+
 static bool known_wrong(const tt_tuning *tuning, tt_op op, size_t candidate)
 {
     for (size_t s = 0; s < tuning->shape_count; s++)
@@ -103,6 +122,14 @@ static bool has_shapes(const tt_tuning *tuning, tt_op op)
 {
     for (size_t s = 0; s < tuning->shape_count; s++)
         if (tuning->shapes[s].op == op)
+            return true;
+    return false;
+}
+
+static bool has_times(const tt_tuning *tuning, tt_op op)
+{
+    for (size_t c = 0; c < tuning->candidate_count; c++)
+        if (isfinite(known_seconds(tuning, op, c)))
             return true;
     return false;
 }
@@ -161,7 +188,7 @@ static bool choose_candidate(const tt_tune_target *target, const tt_tuning *tuni
     *least = INFINITY;
     for (size_t c = 0; c < tuning->candidate_count; c++) {
         costs[c] =
-            fits(target, tuning, op, tile, c) ? tt_tuning_seconds(tuning, op, c) : (double)INFINITY;
+            fits(target, tuning, op, tile, c) ? known_seconds(tuning, op, c) : (double)INFINITY;
         *least = fmin(*least, costs[c]);
     }
     double limit = tt_tune_limit(costs, tuning->candidate_count);
@@ -192,20 +219,20 @@ static bool choose_unknown(const tt_tune_target *target, const tt_tuning *tuning
     return false;
 }
 
-/* What a step's products cost with this tile, each by its best candidate; INFINITY where one of
- * them has none that was timed. */
+/* What a step's products cost with this tile, each by its best candidate, as far as any of theirs
+ * were timed; INFINITY where one of them has none with this tile, or none was timed at all. */
 static double tile_cost(const tt_tune_target *target, const tt_tuning *tuning, tt_tile tile)
 {
     double cost = 0, least;
     size_t unused;
     for (int op = 0; op < TT_PRODUCTS; op++) {
-        if (!has_shapes(tuning, (tt_op)op))
+        if (!has_times(tuning, (tt_op)op))
             continue;
         if (!choose_candidate(target, tuning, (tt_op)op, tile, &unused, &least))
             return INFINITY;
         cost += least;
     }
-    return cost;
+    return cost > 0 ? cost : INFINITY;
 }
 
 /* All products with one tile; false where one of them is left without. */

@@ -155,10 +155,11 @@ size_t TT_BLOCKED(tt_linear_packed_bytes_f32)(tt_op op, int64_t n, int64_t k)
     return packed_elements(op, n, k) * sizeof(float);
 }
 
-void TT_BLOCKED(tt_linear_pack_f32)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
-                                    const void *w, void *packed)
+tt_status TT_BLOCKED(tt_linear_pack_f32)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
+                                         const void *w, void *packed)
 {
     pack(exec, op, n, k, w, packed, false);
+    return TT_OK;
 }
 #endif
 
@@ -185,8 +186,9 @@ size_t TT_BLOCKED(tt_linear_packed_bytes_bf16)(tt_op op, int64_t n, int64_t k)
     return packed_elements(op, n, k) * sizeof(uint16_t);
 }
 
-void TT_BLOCKED(tt_linear_pack_bf16)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
-                                     const void *w, void *packed)
+tt_status TT_BLOCKED(tt_linear_pack_bf16)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
+                                          const void *w, void *packed)
 {
     pack(exec, op, n, k, w, packed, true);
+    return TT_OK;
 }

@@ -84,3 +84,28 @@ tt_status tt_rival_gelu_slope(const tt_exec *exec, tt_dtype act, int64_t n, cons
     return tt_variant_best(TT_OP_GELU_BACKWARD, act)
         ->run(exec, &(tt_gelu_backward_args){.n = n, .x = gelu_x, .dy = dx, .dx = dx});
 }
+
+/* Blocks that stay in the first cache on their way through float. */
+enum { BLOCK = 1024 };
+
+tt_status tt_rival_gelu_slope_to_bf16(const tt_exec *exec, int64_t n, const uint16_t *gelu_x,
+                                      float *sums, uint16_t *dx)
+{
+    const tt_variant *slope = tt_variant_best(TT_OP_GELU_BACKWARD, TT_F32);
+    tt_exec alone = *exec;
+    alone.threads = 1;
+    int failed = TT_OK;
+#pragma omp parallel for num_threads(threads_for(exec, n)) schedule(static) reduction(max : failed)
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        float x[BLOCK];
+        int64_t count = n - at < BLOCK ? n - at : BLOCK;
+        for (int64_t i = 0; i < count; i++)
+            x[i] = tt_bf16_to_f32(gelu_x[at + i]);
+        int status = slope->run(
+            &alone, &(tt_gelu_backward_args){.n = count, .x = x, .dy = sums + at, .dx = sums + at});
+        failed = status > failed ? status : failed;
+        for (int64_t i = 0; i < count; i++)
+            dx[at + i] = tt_bf16_from_f32(sums[at + i]);
+    }
+    return (tt_status)failed;
+}

@@ -15,5 +15,8 @@ void tt_rival_add_columns_bf16(const tt_exec *exec, int64_t m, int64_t n, const 
 tt_status tt_rival_gelu(const tt_exec *exec, tt_dtype act, int64_t n, const void *y, void *gelu);
 tt_status tt_rival_gelu_slope(const tt_exec *exec, tt_dtype act, int64_t n, const void *gelu_x,
                               void *dx);
+/* The same from dx in f32 (`sums`, which is lost) to dx in bf16, rounded once. */
+tt_status tt_rival_gelu_slope_to_bf16(const tt_exec *exec, int64_t n, const uint16_t *gelu_x,
+                                      float *sums, uint16_t *dx);
 
 #endif

@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef TT_ONEDNN_MATMUL
+#include "onednn.h"
+#endif
+
 typedef struct loaded {
     char lacks[256]; /* why it cannot be used; "" where it can */
     char version[64];
@@ -30,8 +34,7 @@ const char *tt_library_name(tt_library library)
     return "?";
 }
 
-/* A function's address as what it is; false where the library lacks it. */
-static bool find(void *handle, const char *name, void *function)
+bool tt_library_find(void *handle, const char *name, void *function)
 {
     void *address = dlsym(handle, name);
     memcpy(function, &address, sizeof address); /* C has no cast for this */
@@ -71,10 +74,10 @@ static const char *const openblas_names[] = {
 /* Threads of its own would compete with ours: only the OpenMP build will do. */
 static bool take_openblas(void *handle, loaded *state)
 {
-    if (!find(handle, "cblas_sgemm", &openblas.sgemm) ||
-        !find(handle, "openblas_set_num_threads", &openblas.set_num_threads) ||
-        !find(handle, "openblas_get_parallel", &openblas.get_parallel) ||
-        !find(handle, "openblas_get_config", &openblas.get_config)) {
+    if (!tt_library_find(handle, "cblas_sgemm", &openblas.sgemm) ||
+        !tt_library_find(handle, "openblas_set_num_threads", &openblas.set_num_threads) ||
+        !tt_library_find(handle, "openblas_get_parallel", &openblas.get_parallel) ||
+        !tt_library_find(handle, "openblas_get_config", &openblas.get_config)) {
         snprintf(state->lacks, sizeof state->lacks, "the OpenBLAS that is installed is too old");
         return false;
     }
@@ -117,9 +120,9 @@ static const char *const onednn_names[] = {"libdnnl.so.3", "libdnnl.so.2", NULL}
 static bool take_onednn(void *handle, loaded *state)
 {
     onednn.handle = handle;
-    if (!find(handle, "dnnl_sgemm", &onednn.sgemm) ||
-        !find(handle, "dnnl_version", &onednn.version) ||
-        !find(handle, "omp_set_num_threads", &onednn.set_num_threads)) {
+    if (!tt_library_find(handle, "dnnl_sgemm", &onednn.sgemm) ||
+        !tt_library_find(handle, "dnnl_version", &onednn.version) ||
+        !tt_library_find(handle, "omp_set_num_threads", &onednn.set_num_threads)) {
         snprintf(state->lacks, sizeof state->lacks,
                  "the oneDNN that is installed was not built for OpenMP (Debian: libdnnl2)");
         return false;
@@ -130,6 +133,13 @@ static bool take_onednn(void *handle, loaded *state)
         snprintf(state->lacks, sizeof state->lacks,
                  "oneDNN %d is installed, and this build was made for version %d", version->major,
                  TT_ONEDNN_MAJOR);
+        return false;
+    }
+#endif
+#ifdef TT_ONEDNN_MATMUL
+    if (!tt_onednn_find(handle)) {
+        snprintf(state->lacks, sizeof state->lacks,
+                 "the oneDNN that is installed lacks functions of its headers");
         return false;
     }
 #endif

@@ -35,4 +35,7 @@ typedef struct tt_onednn {
 const tt_openblas *tt_openblas_load(void);
 const tt_onednn *tt_onednn_load(void);
 
+/* A function's address as what it is; false where the library lacks it. */
+bool tt_library_find(void *handle, const char *name, void *function);
+
 #endif

@@ -13,9 +13,9 @@ enum { LONGEST_M = 512, LONGEST_M_OF_THREAD = 256, LONGEST_N = 2048, LONGEST_K =
 /* The first is the incumbent (the default); then those that have most often won; then their
  * neighbours, down and up. What comes first wins a tie. */
 static const tt_tile lattice_walk[] = {
-    {32, 32, 32},   {64, 256, 256}, {128, 128, 256}, {64, 64, 128},   {128, 256, 256},
-    {64, 128, 256}, {64, 128, 128}, {256, 256, 256}, {128, 128, 128}, {64, 64, 64},
-    {128, 64, 128}, {32, 64, 64},   {256, 512, 256}, {512, 512, 512},
+    {32, 32, 32},    {256, 512, 256}, {128, 512, 256}, {512, 512, 256},
+    {128, 256, 256}, {256, 256, 256}, {64, 256, 256},  {512, 512, 512},
+    {128, 512, 512}, {128, 512, 128}, {64, 128, 128},  {64, 64, 64},
 };
 enum { WALK = sizeof lattice_walk / sizeof *lattice_walk };
 _Static_assert((int)WALK <= (int)TT_TUNER_TILES, "the walk has a place in the question");
