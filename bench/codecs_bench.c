@@ -2,9 +2,10 @@
  *
  *     codecs_bench [--json] [--threads N] [--n ELEMENTS] [--block N] [--rounds N]
  *
- * As trimtab bench kernels: all variants of a row are timed in turn, round by round, and medians count; the
- * peaks are measured in the same rounds. Rates are GB/s of the bytes that must move, and of float32
- * (4 bytes per element, whatever its code). The rows of AdamW begin with the kernels' own on f32.
+ * As trimtab bench kernels: all variants of a row are timed in turn, round by round, and medians
+ * count; the peaks are measured in the same rounds. Rates are GB/s of the bytes that must move, and
+ * of float32 (4 bytes per element, whatever its code). The rows of AdamW begin with the kernels'
+ * own on f32.
  */
 #include <getopt.h>
 #include <math.h>

@@ -24,8 +24,7 @@ static tt_status check_linear_forward(tt_op op, const tt_linear_forward_args *g)
     if (g->gelu != NULL && g->real_y)
         return refuse(op, "gelu is of a y that is an activation, not real_y");
     return check_linear(op, g->m, g->n, g->k,
-                        has(g->m * g->k, g->x) &&
-                            (g->packed != NULL || has(g->n * g->k, g->w)) &&
+                        has(g->m * g->k, g->x) && (g->packed != NULL || has(g->n * g->k, g->w)) &&
                             has(g->m * g->n, g->y));
 }
 
@@ -34,8 +33,7 @@ static tt_status check_linear_dgrad(tt_op op, const tt_linear_dgrad_args *g)
     if (g->gelu_x != NULL && g->accumulate)
         return refuse(op, "accumulate does not go with gelu_x");
     return check_linear(op, g->m, g->n, g->k,
-                        has(g->m * g->n, g->dy) &&
-                            (g->packed != NULL || has(g->n * g->k, g->w)) &&
+                        has(g->m * g->n, g->dy) && (g->packed != NULL || has(g->n * g->k, g->w)) &&
                             has(g->m * g->k, g->dx));
 }
 

@@ -298,7 +298,7 @@ typedef struct tt_tensor_stats {
 
 typedef struct tt_stats_args {
     int64_t n;
-    const void *x;        /* real */
+    const void *x; /* real */
     tt_tensor_stats *out;
     bool bf16; /* x is bf16, whatever the context computes in */
 } tt_stats_args;

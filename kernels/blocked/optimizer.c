@@ -83,8 +83,8 @@ static tt_partial stats_block_bf16(const void *body, int64_t begin, int64_t end)
     stats_sums sums = {0};
     for (int64_t i = begin; i < end; i += TT_LANES) {
         int64_t here = tt_min64(TT_LANES, end - i);
-        stats_count(&sums, here == TT_LANES ? tt_vload_bf16(x + i)
-                                            : tt_vload_bf16_part(x + i, here, 0));
+        stats_count(&sums,
+                    here == TT_LANES ? tt_vload_bf16(x + i) : tt_vload_bf16_part(x + i, here, 0));
     }
     return stats_total(&sums);
 }
