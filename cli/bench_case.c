@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trimtab/training.h"
+
 /* ---- names ---- */
 
 const char *bench_size_names(tt_op op)
@@ -72,7 +74,8 @@ static void add(bench_cases *cases, int count, tt_op op, const int64_t size[BENC
     add(cases, (int)(count), TT_OP_##op, (const int64_t[BENCH_SIZES]){__VA_ARGS__})
 
 typedef struct dims {
-    int64_t layers, heads, channels, vocab;
+    int64_t layers, heads, kv_heads, channels, mlp_width, vocab;
+    bool rmsnorm, rotary, swiglu;
 } dims;
 
 /* The four products of a block, `rows` at a time, and the head's, `head_rows` at a time. In a step
@@ -82,13 +85,16 @@ static void add_products(bench_cases *cases, const dims *d, int64_t rows, int64_
 {
     static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
     const int64_t c = d->channels, heads = (rows + head_rows - 1) / head_rows;
+    const int64_t qkv = c + 2 * d->kv_heads * (c / d->heads), width = d->mlp_width;
+    const tt_op forward = d->swiglu ? TT_OP_COUNT : TT_OP_LINEAR_FORWARD;
+    const tt_op backward = d->swiglu ? TT_OP_COUNT : TT_OP_LINEAR_DGRAD;
     const struct {
         int64_t rows, n, k, count;
         tt_op gelu; /* the operation that has it */
-    } products[] = {{rows, 3 * c, c, d->layers, TT_OP_COUNT},
+    } products[] = {{rows, qkv, c, d->layers, TT_OP_COUNT},
                     {rows, c, c, d->layers, TT_OP_COUNT},
-                    {rows, 4 * c, c, d->layers, TT_OP_LINEAR_FORWARD},
-                    {rows, c, 4 * c, d->layers, TT_OP_LINEAR_DGRAD},
+                    {rows, d->swiglu ? 2 * width : width, c, d->layers, forward},
+                    {rows, c, width, d->layers, backward},
                     {head_rows, d->vocab, c, heads, TT_OP_COUNT}};
     for (int op = 0; op < (rows > 1 ? 3 : 1); op++) {
         for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
@@ -114,20 +120,44 @@ static int64_t head_rows_of(const dims *d, int64_t rows)
     return rows < chunk ? rows : chunk;
 }
 
+static void add_norms(bench_cases *cases, const dims *d, int64_t rows, int64_t count, bool forward)
+{
+    const tt_op ops[2][2] = {{TT_OP_LAYERNORM_BACKWARD, TT_OP_LAYERNORM_FORWARD},
+                             {TT_OP_RMSNORM_BACKWARD, TT_OP_RMSNORM_FORWARD}};
+    add(cases, (int)count, ops[d->rmsnorm][forward],
+        (const int64_t[BENCH_SIZES]){rows, d->channels});
+}
+
+/* What follows the first product of an MLP; a GELU does so inside of it. */
+static void add_activation(bench_cases *cases, const dims *d, int64_t rows, int64_t count,
+                           bool forward)
+{
+    if (d->swiglu) {
+        add(cases, (int)count, forward ? TT_OP_SWIGLU_FORWARD : TT_OP_SWIGLU_BACKWARD,
+            (const int64_t[BENCH_SIZES]){rows, d->mlp_width});
+    } else {
+        add(cases, 0, forward ? TT_OP_GELU_FORWARD : TT_OP_GELU_BACKWARD,
+            (const int64_t[BENCH_SIZES]){rows * d->mlp_width});
+    }
+}
+
 static void add_others(bench_cases *cases, const dims *d, int64_t batch, int64_t time,
                        int64_t count, int64_t parameters)
 {
     const int64_t rows = batch * time, c = d->channels, l = d->layers * count;
     const int64_t size = c / d->heads, scored = head_rows_of(d, rows);
     ADD(cases, count, EMBEDDING_FORWARD, batch, time, c, d->vocab);
-    ADD(cases, 2 * l + count, LAYERNORM_FORWARD, rows, c);
-    ADD(cases, l, ATTENTION_FORWARD, batch, time, d->heads, d->heads, size);
-    ADD(cases, 0, GELU_FORWARD, rows * 4 * c);
+    add_norms(cases, d, rows, 2 * l + count, true);
+    if (d->rotary) { /* and back */
+        ADD(cases, 2 * l, ROPE, batch, time, d->heads, d->kv_heads, size);
+    }
+    ADD(cases, l, ATTENTION_FORWARD, batch, time, d->heads, d->kv_heads, size);
+    add_activation(cases, d, rows, l, true);
     ADD(cases, 0, ADD, rows * c);
     ADD(cases, count * ((rows + scored - 1) / scored), SOFTMAX_XENT, scored, d->vocab);
-    ADD(cases, 0, GELU_BACKWARD, rows * 4 * c);
-    ADD(cases, l, ATTENTION_BACKWARD, batch, time, d->heads, d->heads, size);
-    ADD(cases, 2 * l + count, LAYERNORM_BACKWARD, rows, c);
+    add_activation(cases, d, rows, l, false);
+    ADD(cases, l, ATTENTION_BACKWARD, batch, time, d->heads, d->kv_heads, size);
+    add_norms(cases, d, rows, 2 * l + count, false);
     ADD(cases, count, EMBEDDING_BACKWARD, batch, time, c, d->vocab);
     ADD(cases, parameters / at_most(parameters), STATS, at_most(parameters));
     ADD(cases, parameters / at_most(parameters), ADAMW, at_most(parameters));
@@ -136,31 +166,48 @@ static void add_others(bench_cases *cases, const dims *d, int64_t batch, int64_t
 static void add_decoding(bench_cases *cases, const dims *d, int64_t context)
 {
     add_products(cases, d, 1, 1, 0);
-    ADD(cases, 0, ATTENTION_CACHED, 1, context - 1, d->heads, d->heads, d->channels / d->heads);
+    ADD(cases, 0, ATTENTION_CACHED, 1, context - 1, d->heads, d->kv_heads, d->channels / d->heads);
+}
+
+static bool is(const tt_config *config, const char *key, const char *choice)
+{
+    return strcmp(tt_config_string(config, key), choice) == 0;
 }
 
 tt_status bench_cases_of_config(const tt_config *config, bench_cases *out)
 {
-    const dims d = {tt_config_int(config, "model.layers"), tt_config_int(config, "model.heads"),
-                    tt_config_int(config, "model.channels"), tt_config_int(config, "model.vocab")};
-    const int64_t batch = tt_config_int(config, "train.batch");
-    const int64_t context = tt_config_int(config, "model.context");
-    const int64_t count = tt_config_int(config, "train.accumulate");
-    const int64_t c = d.channels;
+    tt_training_plan plan;
     out->count = 0;
-    if (c % d.heads != 0) {
-        return tt_fail(TT_ECONFIG, "model.channels %lld is not a multiple of model.heads %lld",
-                       (long long)c, (long long)d.heads);
+    tt_status status = tt_training_make_plan(config, &plan);
+    if (status) {
+        return status;
     }
-    add_products(out, &d, batch * context, head_rows_of(&d, batch * context), count);
-    add_others(out, &d, batch, context, count, d.layers * 12 * c * c + d.vocab * c);
-    add_decoding(out, &d, context);
+    const dims d = {.layers = plan.layers,
+                    .heads = plan.heads,
+                    .kv_heads = plan.kv_heads,
+                    .channels = plan.channels,
+                    .mlp_width = plan.mlp_width,
+                    .vocab = plan.vocab,
+                    .rmsnorm = is(config, "model.norm", "rmsnorm"),
+                    .rotary = is(config, "model.positions", "rotary"),
+                    .swiglu = is(config, "model.mlp", "swiglu")};
+    const int64_t batch = tt_config_int(config, "train.batch");
+    const int64_t count = tt_config_int(config, "train.accumulate");
+    const int64_t rows = batch * plan.context;
+    add_products(out, &d, rows, head_rows_of(&d, rows), count);
+    add_others(out, &d, batch, plan.context, count, plan.parameters);
+    add_decoding(out, &d, plan.context);
     return TT_OK;
 }
 
 tt_status bench_cases_of_gpt2(bench_cases *out)
 {
-    const dims d = {12, 12, 768, 50304};
+    const dims d = {.layers = 12,
+                    .heads = 12,
+                    .kv_heads = 12,
+                    .channels = 768,
+                    .mlp_width = 3072,
+                    .vocab = 50304};
     out->count = 0;
     add_products(out, &d, 256, 256, 0);
     add_products(out, &d, 1024, 1024, 0);

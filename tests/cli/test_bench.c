@@ -90,6 +90,16 @@ static void test_config(void **state)
         assert_true(holds(o.out, parts[i]));
     }
     outcome_clear(&o);
+    o = expect_success("bench kernels tiny.yaml --rounds 1 --set run.threads=1 --set "
+                       "model.norm=rmsnorm --set model.positions=rotary --set model.mlp=swiglu "
+                       "--ops rmsnorm_forward,rope,swiglu_backward,gelu_forward,layernorm_forward");
+    static const char *const own[] = {"rmsnorm_forward ", "rope ", "swiglu_backward "};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        assert_true(holds(o.out, own[i]));
+    }
+    assert_null(strstr(o.out, "gelu_forward"));
+    assert_null(strstr(o.out, "layernorm_forward"));
+    outcome_clear(&o);
 }
 
 static void test_plot(void **state)
