@@ -147,8 +147,12 @@ static void memory_is_as_announced(void **state)
     const tt_model_dims gpt2 = gpt2_dims(12, 12, 768, 1024, 50257);
     const double rows = 1024;
     double least = 4.0 * (rows * (12 * 16 * 768) + rows / 4 * 50257 + 124439808.0);
-    double bytes = (double)tt_model_bytes(&gpt2, 4, 256, TT_F32);
+    double packed = (double)tt_model_packed_bytes(&gpt2, TT_BF16);
+    double bytes = (double)tt_model_bytes(&gpt2, 4, 256, TT_F32) - packed;
     assert_true(bytes > least && bytes < 1.04 * least);
+    /* Weights packed ahead: each of the products' twice, as bf16, up to whole panels. */
+    double weights = 12 * 12 * 768.0 * 768 + 50257.0 * 768;
+    assert_true(packed >= 4 * weights && packed < 4.01 * weights);
     assert_true(tt_model_bytes(&gpt2, INT64_MAX, 2, TT_F32) == SIZE_MAX);
     assert_true(tt_model_bytes(&gpt2, INT64_C(1) << 50, 1024, TT_F32) == SIZE_MAX);
 }
