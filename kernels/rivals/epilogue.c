@@ -101,7 +101,7 @@ tt_status tt_rival_gelu_slope_to_bf16(const tt_exec *exec, int64_t n, const uint
         int64_t count = n - at < BLOCK ? n - at : BLOCK;
         for (int64_t i = 0; i < count; i++)
             x[i] = tt_bf16_to_f32(gelu_x[at + i]);
-        int status = slope->run(
+        int status = (int)slope->run(
             &alone, &(tt_gelu_backward_args){.n = count, .x = x, .dy = sums + at, .dx = sums + at});
         failed = status > failed ? status : failed;
         for (int64_t i = 0; i < count; i++)
