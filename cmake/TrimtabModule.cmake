@@ -85,9 +85,10 @@ function(tt_test name)
   target_compile_definitions(${name} PRIVATE TT_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                              TT_BINARY_DIR="${CMAKE_BINARY_DIR}")
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
-  # What the tuner measures under a test is not kept for the user. Tests run side by side: threads that spin while they wait would starve the others. Under TSan,
-  # libomp tells of its barriers through its Archer tool, which needs the runtime itself left out of
-  # the analysis (libgomp cannot tell at all: the tsan preset uses clang).
+  # What the tuner measures under a test is not kept for the user. Tests run side by side: threads
+  # that spin while they wait would starve the others. Under TSan, libomp tells of its barriers
+  # through its Archer tool, which needs the runtime itself left out of the analysis (libgomp cannot
+  # tell at all: the tsan preset uses clang).
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                        SKIP_RETURN_CODE 77
                        ENVIRONMENT "OMP_WAIT_POLICY=passive;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/cache;TSAN_OPTIONS=ignore_noninstrumented_modules=1")
