@@ -27,9 +27,10 @@ enum { OPTIONS = sizeof options / sizeof *options };
 typedef void (*setting_check)(const kt_setting *setting, tt_op op);
 
 static const char *only; /* a variant's name; NULL: all */
+enum { MOST_SETTINGS = 32 };
 
-/* Every variant of the three products that this machine has, in every type but float64. */
-static void for_settings(tt_op op, bool exact, setting_check check)
+/* Every variant of the product that this machine has, in every type but float64. */
+static int list_settings(tt_op op, bool exact, kt_setting list[MOST_SETTINGS])
 {
     int count = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
@@ -40,11 +41,19 @@ static void for_settings(tt_op op, bool exact, setting_check check)
             continue;
         if (exact && only == NULL && info->numerics != TT_NUMERICS_EXACT)
             continue; /* one that is named keeps more than its class says: see test_amx.c */
-        kt_setting setting = info->dtype == TT_BF16 ? kt_bf16(info->name) : kt_f32(info->name);
-        check(&setting, op);
-        count++;
+        assert_true(count < MOST_SETTINGS);
+        list[count++] = info->dtype == TT_BF16 ? kt_bf16(info->name) : kt_f32(info->name);
     }
     assert_true(count >= (only == NULL ? 4 : 1));
+    return count;
+}
+
+static void for_settings(tt_op op, bool exact, setting_check check)
+{
+    kt_setting list[MOST_SETTINGS];
+    int count = list_settings(op, exact, list);
+    for (int i = 0; i < count; i++)
+        check(&list[i], op);
 }
 
 static void for_all_settings(setting_check check)
@@ -80,12 +89,14 @@ static kt_case make_seen(tt_op op, const int64_t size[5], const kt_options *with
 /* ---- against the reference --------------------------------------------------------------------
  */
 
-/* The same sums of magnitudes, without GELU. */
+/* The same sums of magnitudes, without GELU, whose tensor is the last. */
 static kt_case magnitudes(const kt_case *in)
 {
-    kt_options with = in->with;
-    with.gelu = false;
-    kt_case sums = kt_make_with(in->op, in->size, &with, 7);
+    kt_case sums = kt_clone(in);
+    if (sums.with.gelu && sums.op != TT_OP_LINEAR_WGRAD) {
+        sums.with.gelu = false;
+        free(sums.t[--sums.count].value);
+    }
     for (int k = 0; k < sums.count; k++)
         for (int64_t i = 0; i < sums.t[k].n; i++)
             sums.t[k].value[i] = fabs(in->t[k].value[i]);
@@ -127,14 +138,14 @@ static double bound_of(const kt_case *expected, const kt_case *sums, tt_dtype dt
     return error + store * (value + error) + 1e-37;
 }
 
-static void compare(kt_case *expected, const kt_case *got, const kt_setting *setting)
+static void compare(kt_case *expected, const kt_case *sums, const kt_case *got,
+                    const kt_setting *setting)
 {
-    kt_case sums = magnitudes(expected);
     for (int k = 0; k < expected->count; k++) {
         if (expected->t[k].kind == KT_INPUT)
             continue;
         for (int64_t i = 0; i < expected->t[k].n; i++) {
-            double bound = bound_of(expected, &sums, setting->dtype, k, i);
+            double bound = bound_of(expected, sums, setting->dtype, k, i);
             if (!(fabs(got->t[k].value[i] - expected->t[k].value[i]) <= bound))
                 fail_msg("%s %s %s %lldx%lldx%lld: tensor %d element %lld: %.9g, not %.9g +- %.3g",
                          tt_op_name(expected->op), setting->variant, tt_dtype_name(setting->dtype),
@@ -148,68 +159,94 @@ static void compare(kt_case *expected, const kt_case *got, const kt_setting *set
                 expected->t[4].value[i] = gelu_of(got->t[3].value[i]);
             }
     }
+}
+
+/* One case in all settings of a type: building it takes longer than running it. */
+static void check_in(const kt_setting *list, int count, tt_dtype dtype, tt_op op,
+                     const int64_t size[5], const kt_options *with)
+{
+    kt_case expected, in = make_seen(op, size, with, dtype, &expected);
+    kt_setting reference = kt_f64();
+    kt_run(&expected, &reference);
+    kt_case sums = magnitudes(&expected);
+    for (int i = 0; i < count; i++) {
+        if (list[i].dtype != dtype)
+            continue;
+        kt_case got = kt_clone(&in), wanted = kt_clone(&expected);
+        kt_run(&got, &list[i]);
+        compare(&wanted, &sums, &got, &list[i]);
+        kt_clear(&got);
+        kt_clear(&wanted);
+    }
+    kt_clear(&in);
+    kt_clear(&expected);
     kt_clear(&sums);
 }
 
-static void check_size(const kt_setting *setting, tt_op op, const int64_t size[5],
+static void check_size(const kt_setting *list, int count, tt_op op, const int64_t size[5],
                        const kt_options *with)
 {
-    kt_case expected, got = make_seen(op, size, with, setting->dtype, &expected);
-    kt_setting reference = kt_f64();
-    kt_run(&expected, &reference);
-    kt_run(&got, setting);
-    compare(&expected, &got, setting);
-    kt_clear(&expected);
-    kt_clear(&got);
+    bool has[2] = {false, false};
+    for (int i = 0; i < count; i++)
+        has[list[i].dtype == TT_BF16] = true;
+    if (has[0])
+        check_in(list, count, TT_F32, op, size, with);
+    if (has[1])
+        check_in(list, count, TT_BF16, op, size, with);
 }
 
 static const int64_t edges[] = {1, 2, 3, 7, 11, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 97, 127};
 enum { EDGES = sizeof edges / sizeof *edges };
 
 /* GELU and accumulation exclude each other, and real_y and GELU. */
-static void check_edges(const kt_setting *setting, tt_op op)
+static void check_edges(tt_op op)
 {
+    kt_setting list[MOST_SETTINGS];
+    int count = list_settings(op, false, list);
     for (int i = 0; i < EDGES; i++)
         for (int o = i % 2; o < OPTIONS; o += 2)
-            check_size(setting, op,
+            check_size(list, count, op,
                        (int64_t[5]){edges[(i + 4 * o) % EDGES], edges[(5 * i + o + 3) % EDGES],
                                     edges[(7 * i + 2 * o + 1) % EDGES]},
                        &options[o]);
-    for (int o = 0; o < OPTIONS; o++) {
-        check_size(setting, op, (int64_t[5]){257, 131, 301}, &options[o]);
-        check_size(setting, op, (int64_t[5]){1, 384, 771}, &options[o]);
-        check_size(setting, op, (int64_t[5]){0, 5, 3}, &options[o]);
-        check_size(setting, op, (int64_t[5]){5, 3, 0}, &options[o]);
-        check_size(setting, op, (int64_t[5]){5, 0, 3}, &options[o]);
-    }
+    static const int64_t more[][5] = {{257, 131, 301}, {1, 384, 771}, {2, 387, 130}, {4, 530, 66},
+                                      {0, 5, 3},       {5, 3, 0},     {5, 0, 3}};
+    for (int o = 0; o < OPTIONS; o++)
+        for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+            check_size(list, count, op, more[i], &options[o]);
 }
 
 static void test_edge_sizes(void **state)
 {
     (void)state;
-    for_all_settings(check_edges);
+    for (int i = 0; i < 3; i++)
+        check_edges(ops[i]);
 }
 
 /* Deeper, longer and wider than what is packed at a time. */
-static void check_chunks(const kt_setting *setting, tt_op op)
+static void check_chunks(tt_op op)
 {
-    if (strcmp(setting->variant, "reference") == 0)
-        return;
     static const int64_t large[][5] = {{5, 37, 9001},   {9001, 37, 5},   {37, 9001, 5},
                                        {1020, 300, 20}, {1100, 3, 1200}, {1100, 1200, 3},
                                        {1200, 1100, 3}, {9, 40, 4500}};
-    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-        kt_setting wide = *setting;
-        wide.tile = (tt_tile){512, 512, 512};
-        check_size(setting, op, large[i], &options[i % OPTIONS]);
-        check_size(&wide, op, large[i], &options[(i + 2) % OPTIONS]);
+    kt_setting all[MOST_SETTINGS], list[2 * MOST_SETTINGS];
+    int count = 0, candidates = list_settings(op, false, all);
+    for (int i = 0; i < candidates; i++) {
+        if (strcmp(all[i].variant, "reference") == 0)
+            continue;
+        list[count++] = all[i];
+        list[count] = all[i];
+        list[count++].tile = (tt_tile){512, 512, 512};
     }
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        check_size(list, count, op, large[i], &options[i % OPTIONS]);
 }
 
 static void test_chunks(void **state)
 {
     (void)state;
-    for_all_settings(check_chunks);
+    for (int i = 0; i < 3; i++)
+        check_chunks(ops[i]);
 }
 
 /* ---- bit for bit ------------------------------------------------------------------------------
@@ -258,14 +295,14 @@ static void test_same_bits(void **state)
 /* Rows of a batch have the bits that they have alone or in a smaller batch. */
 static void check_rows(const kt_setting *setting, tt_op op)
 {
-    enum { M = 41 };
+    enum { M = 41, N = 331, K = 70 };
     for (int o = 0; op != TT_OP_LINEAR_WGRAD && o < OPTIONS; o++) {
-        kt_case all = kt_make_with(op, (int64_t[5]){M, 75, 70}, &options[o], 3);
+        kt_case all = kt_make_with(op, (int64_t[5]){M, N, K}, &options[o], 3);
         kt_case expected = kt_clone(&all);
         kt_run(&expected, setting);
         for (int64_t begin = 0, count = 1; begin < M; begin += count, count = count % 9 + 1) {
             int64_t rows = begin + count < M ? count : M - begin;
-            kt_case part = kt_make_with(op, (int64_t[5]){rows, 75, 70}, &options[o], 3);
+            kt_case part = kt_make_with(op, (int64_t[5]){rows, N, K}, &options[o], 3);
             for (int k = 0; k < part.count; k++) {
                 bool by_row = all.t[k].n != part.t[k].n;
                 int64_t at = by_row ? begin * (all.t[k].n / M) : 0;
