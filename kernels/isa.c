@@ -11,6 +11,8 @@ const char *tt_isa_name(tt_isa isa)
         return "x86-64-v3";
     case TT_ISA_X86_64_V4:
         return "x86-64-v4";
+    case TT_ISA_AVX512_BF16:
+        return "avx512-bf16";
     case TT_ISA_AMX_BF16:
         return "amx-bf16";
     }
@@ -47,16 +49,21 @@ static bool has_v4(uint32_t xcr0)
            __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & leaf7) == leaf7;
 }
 
-/* AMX and conversion to bf16. gcc and clang name the bits differently. */
+static bool has_avx512_bf16(uint32_t xcr0)
+{
+    unsigned a, b, c, d;
+    const unsigned leaf71 = 1u << 5; /* EAX: AVX512-BF16; gcc and clang name the bit differently */
+    return has_v4(xcr0) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
+           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & leaf71) == leaf71;
+}
+
 static bool has_amx_bf16(uint32_t xcr0)
 {
     unsigned a, b, c, d;
     const uint32_t tile_state = 1u << 17 | 1u << 18; /* configuration and data */
     const unsigned leaf7 = 1u << 24 | 1u << 22;      /* EDX: AMX-TILE, AMX-BF16 */
-    const unsigned leaf71 = 1u << 5;                 /* EAX: AVX512-BF16 */
-    return has_v4(xcr0) && (xcr0 & tile_state) == tile_state &&
-           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & leaf7) == leaf7 && a >= 1 &&
-           __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & leaf71) == leaf71;
+    return has_avx512_bf16(xcr0) && (xcr0 & tile_state) == tile_state &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & leaf7) == leaf7;
 }
 
 /* Linux saves tile data only for processes that asked for it (Documentation/arch/x86/xstate.rst).
@@ -82,7 +89,7 @@ static uint32_t read_xcr0(void)
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool v3_here, v4_here, amx_here;
+static bool v3_here, v4_here, bf16_here, amx_here;
 
 /* CPUID traps under a hypervisor: once is enough. */
 static void read_features(void)
@@ -90,6 +97,7 @@ static void read_features(void)
     uint32_t xcr0 = read_xcr0();
     v3_here = has_v3(xcr0);
     v4_here = has_v4(xcr0);
+    bf16_here = has_avx512_bf16(xcr0);
     amx_here = has_amx_bf16(xcr0) && permit_tiles();
 }
 
@@ -97,7 +105,8 @@ bool tt_isa_available(tt_isa isa)
 {
     pthread_once(&once, read_features);
     return isa == TT_ISA_ANY || (isa == TT_ISA_X86_64_V3 && v3_here) ||
-           (isa == TT_ISA_X86_64_V4 && v4_here) || (isa == TT_ISA_AMX_BF16 && amx_here);
+           (isa == TT_ISA_X86_64_V4 && v4_here) || (isa == TT_ISA_AVX512_BF16 && bf16_here) ||
+           (isa == TT_ISA_AMX_BF16 && amx_here);
 }
 #else
 bool tt_isa_available(tt_isa isa)

@@ -99,6 +99,15 @@ static double tile_products(const machine *m)
     return done;
 }
 
+static double pair_products(const machine *m)
+{
+    double done = 0;
+#pragma omp parallel for num_threads(m->threads) schedule(static, 1) reduction(+ : done)
+    for (int thread = 0; thread < m->threads; thread++)
+        done += tt_peak_pair_products(500000);
+    return done;
+}
+
 static double read_memory(const machine *m)
 {
     float sum = 0;
@@ -147,16 +156,18 @@ tt_status tt_measure_peaks(tt_context *context, double seconds, tt_peaks *out)
         return tt_fail(TT_EINVAL, "measure_peaks: no context, or no place for the result");
     if (!(seconds >= 0))
         return tt_fail(TT_EINVAL, "measure_peaks: %g seconds", seconds);
-    bool tiles = tt_isa_available(TT_ISA_AMX_BF16);
+    double (*products)(const machine *) = tt_isa_available(TT_ISA_AMX_BF16)      ? tile_products
+                                          : tt_isa_available(TT_ISA_AVX512_BF16) ? pair_products
+                                                                                 : NULL;
     machine m = {.loops = best_loops(),
                  .threads = context->exec.threads,
-                 .seconds = seconds / ((tiles ? 4 : 3) * SLICES)};
+                 .seconds = seconds / ((products != NULL ? 4 : 3) * SLICES)};
     tt_arena *arena = NULL;
     tt_status status = have_memory(&m, &arena);
     if (status == TT_OK) {
         *out = (tt_peaks){.size = out->size,
                           .flops_f32 = rate_of(&m, multiply_adds),
-                          .flops_bf16 = tiles ? rate_of(&m, tile_products) : 0,
+                          .flops_bf16 = products != NULL ? rate_of(&m, products) : 0,
                           .read_bytes = rate_of(&m, read_memory),
                           .copy_bytes = rate_of(&m, copy_memory)};
     }

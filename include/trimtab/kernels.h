@@ -357,9 +357,16 @@ typedef enum tt_numerics {
     TT_NUMERICS_FAST
 } tt_numerics;
 
-/* Instruction sets, by CPUID feature bits (never by CPU model): the x86-64 psABI levels, and level
- * 4 with AMX-TILE, AMX-BF16 and AVX512-BF16, where the system lets this process use the tiles. */
-typedef enum tt_isa { TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AMX_BF16 } tt_isa;
+/* Instruction sets, by CPUID feature bits (never by CPU model): the x86-64 psABI levels, level 4
+ * with AVX512-BF16, and that with AMX-TILE and AMX-BF16, where the system lets this process use the
+ * tiles. */
+typedef enum tt_isa {
+    TT_ISA_ANY,
+    TT_ISA_X86_64_V3,
+    TT_ISA_X86_64_V4,
+    TT_ISA_AVX512_BF16,
+    TT_ISA_AMX_BF16
+} tt_isa;
 
 TT_API const char *tt_isa_name(tt_isa isa);
 TT_API bool tt_isa_available(tt_isa isa);
@@ -525,7 +532,8 @@ TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *sha
 typedef struct tt_peaks {
     size_t size;       /* sizeof(tt_peaks) */
     double flops_f32;  /* multiply-adds (two operations each) from registers, best level there is */
-    double flops_bf16; /* products of bf16 tiles from registers; 0 on a processor without AMX */
+    double flops_bf16; /* products of bf16 from registers, of AMX's tiles or AVX512-BF16's pairs;
+                          0 on a processor that has neither */
     double read_bytes; /* of memory far beyond the caches, prefetched, several streams at a time */
     double copy_bytes; /* the same copied past the caches: bytes read plus bytes written */
 } tt_peaks;

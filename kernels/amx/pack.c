@@ -19,7 +19,7 @@ typedef uint16_t tt_v32b_unaligned __attribute__((vector_size(64), aligned(2), m
 /* low's 16 elements, then high's. */
 TT_INLINE tt_v32b to_bf16(tt_vf low, tt_vf high)
 {
-#if defined(TT_AMX_EMULATED)
+#if defined(TT_BF16_EMULATED)
     tt_vf part[2] = {low, high};
     tt_v16b converted[2];
     for (int i = 0; i < 2; i++) {
@@ -57,7 +57,7 @@ TT_INLINE tt_v32b load(const void *data, int64_t at, bool bf16)
 TT_INLINE tt_v32b load_quarters(const void *from, int64_t apart)
 {
     const char *p = from;
-#if defined(TT_AMX_EMULATED)
+#if defined(TT_BF16_EMULATED)
     char v[64];
     for (int i = 0; i < 4; i++)
         memcpy(v + 16 * i, p + i * apart, 16);
@@ -73,7 +73,7 @@ TT_INLINE tt_v32b load_quarters(const void *from, int64_t apart)
 TT_INLINE tt_vf load_halves(const void *from, int64_t apart)
 {
     const char *p = from;
-#if defined(TT_AMX_EMULATED)
+#if defined(TT_BF16_EMULATED)
     float v[TT_LANES];
     memcpy(v, p, 32);
     memcpy(v + 8, p + apart, 32);

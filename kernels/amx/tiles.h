@@ -13,7 +13,7 @@
 #define TT_TILE_ROWS 16
 #define TT_TILE_ROW  64 /* bytes */
 
-#if defined(TT_AMX_EMULATED)
+#if defined(TT_BF16_EMULATED)
 #include "tiles_emulated.h"
 #else
 #include <immintrin.h>

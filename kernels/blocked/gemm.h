@@ -8,11 +8,13 @@
 #include "feed.h"
 #include "simd.h"
 
-/* What panels hold. At level 5 the products are those of AMX: panels of bf16, whose k is padded
- * with zeros to whole tiles. */
-#if TT_ISA_LEVEL == 5
+/* What panels hold: floats, or bf16 whose k is padded with zeros to what is summed at a time. */
+#if TT_TILES
 typedef uint16_t tt_panel;
 #define TT_KU 32
+#elif TT_PANELS_BF16
+typedef uint16_t tt_panel;
+#define TT_KU 2
 #else
 typedef float tt_panel;
 #define TT_KU 1
@@ -103,8 +105,8 @@ TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
 #define TT_PACKED_A(rows, k)    (TT_PADDED(rows, TT_MR) * TT_PADDED(k, TT_KU) + TT_LANES)
 #define TT_PACKED_B(k, columns) (TT_PADDED(columns, TT_NR) * TT_PADDED(k, TT_KU))
 
-/* Panels of TT_MR rows, one after another, of TT_MR * TT_PADDED(k, TT_KU) elements each: [k][TT_MR]
- * below level 5, where what amx/micro.c wants. Missing rows are zero. */
+/* Panels of TT_MR rows, one after another, of TT_MR * TT_PADDED(k, TT_KU) elements each: [k][TT_MR],
+ * or what the microkernel of amx or avx512_bf16 wants. Missing rows are zero. */
 void TT_BLOCKED(tt_pack_a)(tt_panel *to, int64_t rows, int64_t k, tt_operand a);
 /* Panels of TT_NR columns likewise; b(p, j), missing columns are zero. A panel of any k is made of
  * those of its parts of a multiple of TT_KU, one after another. */
@@ -120,7 +122,7 @@ typedef struct tt_start {
 extern const float TT_BLOCKED(tt_zeros)[TT_NR];
 
 /* Before a thread's first tt_micro of a product, and after its last. */
-#if TT_ISA_LEVEL == 5
+#if TT_TILES
 void TT_BLOCKED(tt_begin)(void);
 void TT_BLOCKED(tt_end)(void);
 #else
@@ -131,7 +133,7 @@ TT_INLINE void TT_BLOCKED(tt_end)(void) {}
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
  * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
  * and c only what counts is touched; start may be c. */
-#if TT_ISA_LEVEL == 5
+#if TT_TILES
 /* Meanwhile `feed` goes on at its pace. */
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start,
@@ -139,6 +141,8 @@ void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_pan
 #else
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start);
+#endif
+#if !TT_PANELS_BF16
 /* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
 #define TT_A_ROW 96
 void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,

@@ -7,7 +7,7 @@
 #include "product.h"
 #include "vbf16.h"
 
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
 
 enum {
     ROWS = 4,

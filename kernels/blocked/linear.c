@@ -12,7 +12,7 @@ static void forward(const tt_exec *exec, const tt_linear_forward_args *g, bool m
                          .k = g->k,
                          .a = {g->x, g->k, 1, mixed, false},
                          .b = {g->w, 1, g->k, false, mixed},
-                         .ahead = {g->packed, mixed && TT_ISA_LEVEL < 5},
+                         .ahead = {g->packed, mixed && !TT_PANELS_BF16},
                          .c = g->y,
                          .bf16 = mixed && !g->real_y,
                          .bias = g->bias,
@@ -27,7 +27,7 @@ static void dgrad(const tt_exec *exec, const tt_linear_dgrad_args *g, bool mixed
                          .k = g->n,
                          .a = {g->dy, g->n, 1, mixed, false},
                          .b = {g->w, g->k, 1, false, mixed},
-                         .ahead = {g->packed, mixed && TT_ISA_LEVEL < 5},
+                         .ahead = {g->packed, mixed && !TT_PANELS_BF16},
                          .c = g->dx,
                          .bf16 = mixed,
                          .from_c = g->accumulate,
@@ -103,7 +103,7 @@ TT_INLINE void pack_panel(void *to, int64_t depth, int64_t columns, tt_operand b
         TT_BLOCKED(tt_pack_b)(to, depth, columns, b);
         return;
     }
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
     for (int64_t p = 0; p < depth; p += TT_TILE_MAX) {
         int64_t k = tt_min64(TT_TILE_MAX, depth - p);
         TT_BLOCKED(tt_pack_b)(scratch, k, columns, tt_operand_at(b, p, 0));
@@ -120,7 +120,7 @@ static void pack(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void
 {
     int64_t depth, columns;
     tt_operand b = weights(op, n, k, w, mixed, &depth, &columns);
-    bool narrow = mixed && TT_ISA_LEVEL < 5;
+    bool narrow = mixed && !TT_PANELS_BF16;
     int64_t bytes = TT_PACKED_B(depth, TT_NR) * (mixed ? 2 : 4);
     int threads = tt_threads_for(exec, depth * columns, 65536);
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
@@ -131,7 +131,7 @@ static void pack(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void
     }
 }
 
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
 tt_status TT_BLOCKED(tt_linear_forward_f32)(const tt_exec *exec, const void *args)
 {
     forward(exec, args, false);

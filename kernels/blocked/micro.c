@@ -1,6 +1,16 @@
 /* The register microkernel; see gemm.h. */
 #include "gemm.h"
 
+/* A step in k: one element of a row, or a pair. `a` is that of a row, b those of TT_LANES columns. */
+#if TT_PANELS_BF16
+#include "avx512_bf16/pairs.h"
+typedef tt_pair tt_step;
+#define TT_MULTIPLY_ADD(sum, a, b) tt_vdot(sum, a, b)
+#else
+typedef float tt_step;
+#define TT_MULTIPLY_ADD(sum, a, b) ((sum) + (a) * (b))
+#endif
+
 const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
 
 /* Named accumulators: gcc keeps them in registers, an array of them it spills. `rows` is a constant
@@ -25,8 +35,8 @@ const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
     }
 #define TT_ROW_STEP(i)                                                                             \
     if ((i) < rows) {                                                                              \
-        low##i += a[(i)*row] * b_low;                                                              \
-        high##i += a[(i)*row] * b_high;                                                            \
+        low##i = TT_MULTIPLY_ADD(low##i, a[(i)*row], b_low);                                       \
+        high##i = TT_MULTIPLY_ADD(high##i, a[(i)*row], b_high);                                    \
     }
 #define TT_ROW_END(i)                                                                              \
     if ((i) < rows) {                                                                              \
@@ -34,8 +44,8 @@ const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
         tt_vstore(c + (i)*c_row + TT_LANES, high##i);                                              \
     }
 
-/* rows x TT_NR with a(i, p) = a[i * row + p * column]. */
-TT_INLINE void micro_rows(const int rows, int64_t k, const float *a, int64_t row, int64_t column,
+/* rows x TT_NR with a(i, p) = a[i * row + p * column], in `k` steps. */
+TT_INLINE void micro_rows(const int rows, int64_t k, const tt_step *a, int64_t row, int64_t column,
                           const float *b, float *c, int64_t c_row, tt_start start)
 {
     TT_FOR_ROWS(TT_ROW_BEGIN)
@@ -55,7 +65,7 @@ TT_INLINE void micro_rows(const int rows, int64_t k, const float *a, int64_t row
         micro_rows(count, k, a, row, column, b, c, c_row, start);                                  \
         break;
 
-TT_INLINE void micro_whole(int64_t rows, int64_t k, const float *a, int64_t row, int64_t column,
+TT_INLINE void micro_whole(int64_t rows, int64_t k, const tt_step *a, int64_t row, int64_t column,
                            const float *b, float *c, int64_t c_row, tt_start start)
 {
     switch (rows) {
@@ -66,7 +76,7 @@ TT_INLINE void micro_whole(int64_t rows, int64_t k, const float *a, int64_t row,
 }
 
 /* At the right edge of C the same code works on a copy. */
-TT_INLINE void micro(int64_t rows, int64_t columns, int64_t k, const float *a, int64_t row,
+TT_INLINE void micro(int64_t rows, int64_t columns, int64_t k, const tt_step *a, int64_t row,
                      int64_t column, const float *b, float *c, int64_t c_row, tt_start start)
 {
     if (columns == TT_NR) {
@@ -85,8 +95,11 @@ TT_INLINE void micro(int64_t rows, int64_t columns, int64_t k, const float *a, i
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start)
 {
-    micro(rows, columns, k, a, 1, TT_MR, b, c, c_row, start);
+    micro(rows, columns, k / TT_KU, (const tt_step *)(const void *)a, 1, TT_MR,
+          (const float *)(const void *)b, c, c_row, start);
 }
+
+#if !TT_PANELS_BF16
 
 void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,
                                const float *b, float *c, int64_t c_row, tt_start start)
@@ -99,3 +112,4 @@ void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, cons
 {
     micro(rows, columns, k, a, 1, TT_A_ROW, b, c, c_row, start);
 }
+#endif

@@ -66,7 +66,7 @@ static void pack_chunk(const tt_worker *w)
     }
 }
 
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
 static void widen_panel(float *to, const uint16_t *from, int64_t k)
 {
     for (int64_t i = 0; i < k * TT_NR; i += TT_LANES)
@@ -118,7 +118,7 @@ static void fetch_panels(const tt_worker *w, int64_t p, int64_t k, int64_t j, in
                          tt_panel *to)
 {
     const tt_product *product = w->product;
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
     if (product->ahead.bf16 && product->ahead.panels != NULL) {
         widen_panel(to, (const uint16_t *)(const void *)panel_ahead(product, p, j), k);
         return;
@@ -144,7 +144,7 @@ static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_
 static void run_micro(tt_worker *w, int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                       const tt_panel *b, float *c, int64_t c_row, tt_start start, bool more)
 {
-#if TT_ISA_LEVEL == 5
+#if TT_TILES
     (void)more;
     TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start, &w->feed);
 #else
@@ -328,7 +328,7 @@ static int grid_rows(const tt_product *product, int threads)
 static bool streams(const tt_exec *exec, const tt_product *product)
 {
     double bytes = (double)product->rows * (double)product->columns * sizeof(float);
-    return TT_ISA_LEVEL == 5 && !product->bf16 && !product->from_c && product->gelu == NULL &&
+    return TT_TILES && !product->bf16 && !product->from_c && product->gelu == NULL &&
            product->gelu_x == NULL && bytes >= (double)exec->stream_bytes;
 }
 
@@ -340,7 +340,7 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
     if (TT_BLOCKED(tt_gemv_suits)(what)) {
         TT_BLOCKED(tt_gemv_run)(exec, what, threads);
         return;

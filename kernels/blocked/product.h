@@ -4,8 +4,8 @@
 
 #include "gemm.h"
 
-/* Panels that weights are packed into ahead, each of the whole k: those of gemm.h or, in mixed
- * precision below level 5, bf16 that is widened to them block by block. */
+/* Panels that weights are packed into ahead, each of the whole k: those of gemm.h or, where they
+ * hold floats, in mixed precision bf16 that is widened to them block by block. */
 typedef struct tt_ahead {
     const void *panels; /* NULL: none */
     bool bf16;          /* [k][TT_NR] of bf16 where a panel is of floats */
@@ -33,7 +33,7 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product);
 void TT_BLOCKED(tt_product_finish)(const tt_product *product, int64_t i, int64_t rows, int64_t j,
                                    int64_t columns, const float *sums, int64_t sums_row);
 
-#if TT_ISA_LEVEL < 5
+#if !TT_PANELS_BF16
 /* Products of few rows (gemv.c), with the same bits. */
 bool TT_BLOCKED(tt_gemv_suits)(const tt_product *product);
 void TT_BLOCKED(tt_gemv_run)(const tt_exec *exec, const tt_product *product, int threads);

@@ -1,8 +1,8 @@
 /* kernels/blocked/simd.h: vectors of floats in GCC's portable vector extension. Every source in
  * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
  * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. Matrix
- * products are also compiled at level 5: level 4 with AMX, see gemm.h; and, for tests on machines
- * without AMX, with TT_AMX_EMULATED for any processor. */
+ * products of bf16 are also compiled at level 5, which is 4 with AVX512-BF16, and at level 6, which
+ * is that with AMX, see gemm.h; and, for tests, with TT_BF16_EMULATED for any processor. */
 #ifndef TT_BLOCKED_SIMD_H
 #define TT_BLOCKED_SIMD_H
 
@@ -16,10 +16,14 @@
 
 /* TT_LANES floats per vector; TT_MR x TT_NR is what one register microkernel computes. TT_NR is
  * two vectors; TT_MR rows leave room for two vectors of B and one of A beside the accumulators. */
-#if TT_ISA_LEVEL == 5
+#if TT_ISA_LEVEL == 6
 #define TT_LANES         16
 #define TT_MR            32
 #define TT_BLOCKED(name) name##__amx
+#elif TT_ISA_LEVEL == 5
+#define TT_LANES         16
+#define TT_MR            12
+#define TT_BLOCKED(name) name##__avx512_bf16
 #elif TT_ISA_LEVEL == 4
 #define TT_LANES         16
 #define TT_MR            12
@@ -35,8 +39,12 @@
 #endif
 #define TT_NR (2 * TT_LANES)
 
+/* Products multiply bf16 itself; and with tiles. */
+#define TT_PANELS_BF16 (TT_ISA_LEVEL >= 5)
+#define TT_TILES       (TT_ISA_LEVEL == 6)
+
 /* Bits of the vector instructions that are sure to be there; 0: none. */
-#if defined(TT_AMX_EMULATED) || !defined(__x86_64__)
+#if defined(TT_BF16_EMULATED) || !defined(__x86_64__)
 #define TT_VECTOR_BITS 0
 #else
 #define TT_VECTOR_BITS (32 * TT_LANES)

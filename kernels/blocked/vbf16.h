@@ -40,9 +40,8 @@ TT_INLINE tt_vf tt_vload_bf16(const uint16_t *p)
     return tt_vwiden_bf16(*(const tt_vs_unaligned *)p);
 }
 
-#if TT_ISA_LEVEL == 5
-/* The nearest bf16, ties to even; a NaN stays a NaN. Denormals become zero, as in all that AMX
- * does. */
+#if TT_PANELS_BF16
+/* The nearest bf16, ties to even; a NaN stays a NaN. Denormals become zero, as in the products. */
 TT_INLINE tt_vs tt_vnarrow_bf16(tt_vf x)
 {
 #if TT_VECTOR_BITS == 512

@@ -13,7 +13,7 @@ static tt_onednn_product of_weights(tt_op op, int64_t n, int64_t k, int threads)
                                    TT_ONEDNN_WEIGHTS | (forward ? TT_ONEDNN_B_TRANSPOSED : 0u)};
 }
 
-tt_status tt_linear_forward_bf16__onednn_amx(const tt_exec *exec, const void *args)
+tt_status tt_linear_forward_bf16__onednn(const tt_exec *exec, const void *args)
 {
     const tt_linear_forward_args *g = args;
     if (g->m == 0 || g->n == 0 || g->k == 0)
@@ -52,7 +52,7 @@ static tt_status dgrad_before_gelu(const tt_exec *exec, const tt_linear_dgrad_ar
     return status;
 }
 
-tt_status tt_linear_dgrad_bf16__onednn_amx(const tt_exec *exec, const void *args)
+tt_status tt_linear_dgrad_bf16__onednn(const tt_exec *exec, const void *args)
 {
     const tt_linear_dgrad_args *g = args;
     if (g->m == 0 || g->n == 0 || g->k == 0)
@@ -66,7 +66,7 @@ tt_status tt_linear_dgrad_bf16__onednn_amx(const tt_exec *exec, const void *args
         &product, &(tt_onednn_operands){.a = g->dy, .b = g->w, .packed = g->packed, .out = g->dx});
 }
 
-tt_status tt_linear_wgrad_bf16__onednn_amx(const tt_exec *exec, const void *args)
+tt_status tt_linear_wgrad_bf16__onednn(const tt_exec *exec, const void *args)
 {
     const tt_linear_wgrad_args *g = args;
     if (g->m == 0 || g->n == 0 || g->k == 0)
@@ -81,13 +81,13 @@ tt_status tt_linear_wgrad_bf16__onednn_amx(const tt_exec *exec, const void *args
     return tt_onednn_run(&product, &(tt_onednn_operands){.a = g->dy, .b = g->x, .out = g->dw});
 }
 
-size_t tt_linear_packed_bytes_bf16__onednn_amx(tt_op op, int64_t n, int64_t k)
+size_t tt_linear_packed_bytes_bf16__onednn(tt_op op, int64_t n, int64_t k)
 {
     const tt_onednn_product product = of_weights(op, n, k, 1);
     return n > 0 && k > 0 ? tt_onednn_packed_bytes(product.columns, product.k) : 0;
 }
 
-tt_status tt_linear_pack_bf16__onednn_amx(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
+tt_status tt_linear_pack_bf16__onednn(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
                                           const void *w, void *packed)
 {
     const tt_onednn_product product = of_weights(op, n, k, exec->threads);

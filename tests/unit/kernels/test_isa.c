@@ -14,7 +14,8 @@
 
 #include <trimtab/kernels.h>
 
-static const tt_isa isas[] = {TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AMX_BF16};
+static const tt_isa isas[] = {TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4,
+                              TT_ISA_AVX512_BF16, TT_ISA_AMX_BF16};
 enum { ISAS = sizeof isas / sizeof *isas };
 
 /* The "flags" of /proc/cpuinfo, with a space before and after each; "" where there are none. */
@@ -51,7 +52,8 @@ static void test_agrees_with_the_system(void **state)
                                      "abm",  "movbe", "sse4_2", "popcnt", NULL};
     static const char *const v4[] = {"avx512f",  "avx512bw", "avx512cd",
                                      "avx512dq", "avx512vl", NULL};
-    static const char *const amx[] = {"amx_tile", "amx_bf16", "avx512_bf16", NULL};
+    static const char *const bf16[] = {"avx512_bf16", NULL};
+    static const char *const amx[] = {"amx_tile", "amx_bf16", NULL};
     static char flags[16384];
     read_flags(flags, sizeof flags);
     if (flags[0] == '\0')
@@ -60,6 +62,8 @@ static void test_agrees_with_the_system(void **state)
     assert_int_equal(tt_isa_available(TT_ISA_X86_64_V3), here);
     here = here && has_all(flags, v4);
     assert_int_equal(tt_isa_available(TT_ISA_X86_64_V4), here);
+    here = here && has_all(flags, bf16);
+    assert_int_equal(tt_isa_available(TT_ISA_AVX512_BF16), here);
     here = here && has_all(flags, amx);
     assert_int_equal(tt_isa_available(TT_ISA_AMX_BF16), here);
 }
@@ -77,7 +81,8 @@ static void test_levels(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"any", "x86-64-v3", "x86-64-v4", "amx-bf16"};
+    static const char *const names[] = {"any", "x86-64-v3", "x86-64-v4", "avx512-bf16",
+                                        "amx-bf16"};
     for (int i = 0; i < ISAS; i++)
         assert_string_equal(tt_isa_name(isas[i]), names[i]);
     assert_string_equal(tt_isa_name((tt_isa)ISAS), "?");

@@ -3,12 +3,11 @@
 #ifndef TT_TILES_EMULATED_H
 #define TT_TILES_EMULATED_H
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bf16.h"
+#include "flushed.h"
 
 static _Thread_local struct {
     bool configured;
@@ -49,17 +48,11 @@ static inline void tt_tile_store(int tile, void *to, int64_t stride)
         memcpy((char *)to + row * stride, tt_tiles.byte[tile][row], TT_TILE_ROW);
 }
 
-/* A denormal becomes a zero of its sign. */
-static inline float tt_flushed(float x)
-{
-    return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
-}
-
 static inline float tt_bf16_at(const uint8_t *row, int element)
 {
     uint16_t bits;
     memcpy(&bits, row + 2 * element, sizeof bits);
-    return tt_flushed(tt_bf16_to_f32(bits));
+    return tt_factor(bits);
 }
 
 static inline void tt_tile_dot(int c, int a, int b)

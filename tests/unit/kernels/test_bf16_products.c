@@ -1,6 +1,6 @@
-/* Products with AMX, bit for bit against their definition in amx/tiles.h, for any tile, number of
- * threads and packing. Emulated (amx_emulated/), this runs on every x86-64; else only where the
- * instructions are there. */
+/* Products with instructions for bf16, bit for bit against their definitions in amx/tiles.h and
+ * avx512_bf16/pairs.h, for any tile, number of threads and packing. Emulated (bf16_emulated/), this
+ * runs on every x86-64; else only where the instructions are there. */
 #include "fixture.h"
 
 #include <math.h>
@@ -10,7 +10,25 @@
 
 #include "bf16.h"
 
-static const char amx[] = "amx";
+/* Tiles: the products of 32 elements, even and odd ones apart, and then the sum. */
+static float add_tile(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                      int64_t b_step);
+/* Pairs: one after the other, the odd one first. */
+static float add_pair(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                      int64_t b_step);
+
+typedef struct family {
+    const char *name;
+    tt_isa isa;
+    int64_t block; /* elements of k that are added at a time */
+    float (*add)(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                 int64_t b_step);
+} family;
+
+static const family families[] = {{"amx", TT_ISA_AMX_BF16, 32, add_tile},
+                                  {"avx512_bf16", TT_ISA_AVX512_BF16, 2, add_pair}};
+static const family *tested;
+
 static const tt_op ops[] = {TT_OP_LINEAR_FORWARD, TT_OP_LINEAR_DGRAD, TT_OP_LINEAR_WGRAD};
 
 static float flushed(float x)
@@ -24,17 +42,31 @@ static float operand(double x)
     return tt_bf16_to_f32(tt_bf16_from_f32(flushed((float)x)));
 }
 
-/* sum + the products of k elements: 32 at a time, even and odd ones apart. */
+static float add_tile(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                      int64_t b_step)
+{
+    float part[2] = {0, 0};
+    for (int64_t p = 0; p < k; p++)
+        part[p % 2] = flushed(fmaf(operand(a[p * a_step]), operand(b[p * b_step]), part[p % 2]));
+    return flushed(flushed(sum) + flushed(part[0] + part[1]));
+}
+
+static float add_pair(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
+                      int64_t b_step)
+{
+    sum = flushed(sum);
+    for (int64_t p = k; p-- > 0;)
+        sum = flushed(fmaf(operand(a[p * a_step]), operand(b[p * b_step]), sum));
+    return sum;
+}
+
+/* sum + the products of k elements. */
 static float dot(float sum, int64_t k, const double *a, int64_t a_step, const double *b,
                  int64_t b_step)
 {
-    for (int64_t block = 0; block < k; block += 32) {
-        float part[2] = {0, 0};
-        for (int64_t p = block; p < block + 32 && p < k; p++)
-            part[p % 2] =
-                flushed(fmaf(operand(a[p * a_step]), operand(b[p * b_step]), part[p % 2]));
-        sum = flushed(flushed(sum) + flushed(part[0] + part[1]));
-    }
+    for (int64_t p = 0; p < k; p += tested->block)
+        sum = tested->add(sum, k - p < tested->block ? k - p : tested->block, a + p * a_step,
+                          a_step, b + p * b_step, b_step);
     return sum;
 }
 
@@ -92,7 +124,7 @@ static void check_size(tt_op op, const int64_t size[5])
         kt_case in = make(op, size, &with), expected = kt_clone(&in);
         define(&expected);
         for (int i = 0; i < 3; i++) {
-            kt_setting setting = kt_bf16(amx);
+            kt_setting setting = kt_bf16(tested->name);
             setting.threads = 1 + i;
             setting.stream_bytes = i == 1 ? 0 : -1;
             setting.tile = (tt_tile){sides[i], sides[(i + o) % 3], sides[(i + 2 * o) % 3]};
@@ -120,13 +152,13 @@ static void test_definition(void **state)
     }
 }
 
-/* Microbatches of a multiple of 32 rows add up to the bits of one batch. */
+/* Microbatches of whole blocks of rows add up to the bits of one batch. */
 static void test_microbatches(void **state)
 {
     (void)state;
     enum { M = 130, N = 35, K = 50, PART = 64 };
     kt_options with = {.overwrite = false};
-    kt_setting setting = kt_bf16(amx);
+    kt_setting setting = kt_bf16(tested->name);
     kt_case all = make(TT_OP_LINEAR_WGRAD, (int64_t[5]){M, N, K}, &with), expected = kt_clone(&all);
     kt_run(&expected, &setting);
     for (int64_t begin = 0; begin < M; begin += PART) {
@@ -146,16 +178,16 @@ static void test_microbatches(void **state)
     kt_clear(&all);
 }
 
-/* Three rows of our own; repeatable, since 32 rows are summed at a time. */
+/* Three rows of our own; repeatable, since rows are summed a block at a time. */
 static void test_rows(void **state)
 {
     (void)state;
     int rows = 0;
     for (size_t v = 0; v < tt_variant_count(); v++) {
         const tt_variant_info *info = tt_variant_at(v);
-        if (info->isa != TT_ISA_AMX_BF16 || info->library != TT_LIBRARY_NONE)
+        if (info->isa != tested->isa || info->library != TT_LIBRARY_NONE)
             continue;
-        assert_string_equal(info->name, amx);
+        assert_string_equal(info->name, tested->name);
         assert_int_equal(info->dtype, TT_BF16);
         assert_int_equal(info->numerics, TT_NUMERICS_REPEATABLE);
         assert_true(info->tiled);
@@ -164,15 +196,22 @@ static void test_rows(void **state)
     assert_int_equal(rows, 3);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (argc == 2 && strcmp(argv[1], families[i].name) == 0)
+            tested = &families[i];
+    if (tested == NULL) {
+        fputs("usage: test_bf16_products amx|avx512_bf16\n", stderr);
+        return 2;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_definition),
         cmocka_unit_test(test_microbatches),
         cmocka_unit_test(test_rows),
     };
-    if (!tt_isa_available(TT_ISA_AMX_BF16)) {
-        puts("skipped: this machine has no AMX-BF16, or does not lend it");
+    if (!tt_isa_available(tested->isa)) {
+        printf("skipped: this machine has no %s, or does not lend it\n", tt_isa_name(tested->isa));
         return 77;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
