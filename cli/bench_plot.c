@@ -230,16 +230,16 @@ static void write_points(const panel *p, int kind, FILE *out)
 static void write_roofs(const panel *p, const tt_peaks *peaks, FILE *out)
 {
     const double roof = p->roof, read = p->slopes[0], copy = p->slopes[1];
-    const bool tiles = p->compute == TT_BF16 && peaks->flops_bf16 > peaks->flops_f32;
+    const bool has_bf16 = p->compute == TT_BF16 && peaks->flops_bf16 > peaks->flops_f32;
     fprintf(out,
             "plot (x * %.6g < %.6g ? x * %.6g : %.6g) lw 2.5 lc rgb '#222222' "
             "title 'memory, read: %.1f GB/s; %s: %.4g GFLOP/s', ",
-            read, roof, read, roof, read, tiles ? "bf16 tiles" : "multiply-adds", roof);
+            read, roof, read, roof, read, has_bf16 ? "bf16" : "multiply-adds", roof);
     fprintf(out,
             "(x * %.6g < %.6g ? x * %.6g : NaN) lw 1.5 dt 2 lc rgb '#222222' "
             "title 'memory, copy: %.1f GB/s', ",
             copy, roof, copy, copy);
-    if (tiles) {
+    if (has_bf16) {
         const double f32 = peaks->flops_f32 * 1e-9;
         fprintf(out,
                 "(x * %.6g > %.6g ? %.6g : NaN) lw 1.5 dt 3 lc rgb '#222222' "

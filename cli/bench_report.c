@@ -71,7 +71,7 @@ static void draw_peaks(const bench_machine *machine, tt_text *out)
                  tt_context_threads(machine->context),
                  tt_context_threads(machine->context) > 1 ? "s" : "", peaks.flops_f32 * 1e-9);
     if (peaks.flops_bf16 > 0) {
-        tt_text_addf(out, ", %.0f GFLOP/s bf16 tiles", peaks.flops_bf16 * 1e-9);
+        tt_text_addf(out, ", %.0f GFLOP/s bf16", peaks.flops_bf16 * 1e-9);
     }
     tt_text_addf(out, ", read %.1f GB/s, copy %.1f GB/s\n", peaks.read_bytes * 1e-9,
                  peaks.copy_bytes * 1e-9);
@@ -211,7 +211,7 @@ json_t *bench_json(const bench_machine *machine, const bench_result *results, si
     }
     return json_pack("{s:i, s:{s:f, s:f, s:f, s:f}, s:f, s:f, s:o}", "threads",
                      tt_context_threads(machine->context), "peaks", "f32_gflops",
-                     peaks.flops_f32 * 1e-9, "bf16_tiles_gflops", peaks.flops_bf16 * 1e-9,
+                     peaks.flops_f32 * 1e-9, "bf16_gflops", peaks.flops_bf16 * 1e-9,
                      "read_gbs", peaks.read_bytes * 1e-9, "copy_gbs", peaks.copy_bytes * 1e-9,
                      "step_seconds_f32", step_seconds(results, count, TT_F32), "step_seconds_bf16",
                      step_seconds(results, count, TT_BF16), "results", list);

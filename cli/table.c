@@ -262,7 +262,7 @@ const cli_command cli_commands[] = {
      "f32 and in bf16; without CONFIG on those of GPT-2. All variants take turns, round by round, "
      "and medians count. Tiled ones run with the tile that was fastest of six.\n\n"
      "Matrix products and attention are shown in GFLOP/s, with their share of the multiply-adds "
-     "that this machine does from registers (bf16: from AMX tiles, where it has them). All others, "
+     "that this machine does from registers (bf16: with AMX or AVX512-BF16, where it has them). All others, "
      "and products of a few rows, in GB/s of what must move at least, read from memory and not from "
      "caches, with their share of the bandwidth of reading or copying. These peaks are measured in "
      "the same run. Where OpenBLAS or oneDNN is there, x says how many times as fast ours is.",

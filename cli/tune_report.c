@@ -25,8 +25,8 @@ static double rate_of(const tt_tuning *tuning, size_t shape, size_t candidate)
 
 static double peak_of(const tune_report *report)
 {
-    double tiles = report->peaks.flops_bf16;
-    return report->compute == TT_BF16 && tiles > 0 ? tiles : report->peaks.flops_f32;
+    double bf16 = report->peaks.flops_bf16;
+    return report->compute == TT_BF16 && bf16 > 0 ? bf16 : report->peaks.flops_f32;
 }
 
 static const char *candidate_name(const tt_tune_candidate *candidate, char out[64])

@@ -51,7 +51,7 @@ __attribute__((target("amx-tile,amx-bf16"))) double tt_peak_tile_products(int64_
 }
 
 /* Chains that hide the latency of two units. Named one by one: gcc spills an array of them. */
-#define TT_FOR_CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+#define TT_FOR_CHAINS(X)  X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define TT_CHAIN_BEGIN(i) __m512 sum##i = _mm512_setzero_ps();
 #define TT_CHAIN_STEP(i)  sum##i = _mm512_dpbf16_ps(sum##i, (__m512bh)a, (__m512bh)b);
 #define TT_CHAIN_END(i)   total = _mm512_add_ps(total, sum##i);

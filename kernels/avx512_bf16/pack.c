@@ -22,7 +22,8 @@ TT_INLINE tt_vf load_pairs(const void *data, int64_t at, int64_t stride, bool od
     const int64_t n_odd = odd ? n : 0, at_odd = odd ? at + stride : at;
     if (bf16) {
         const uint16_t *from = data;
-        return tt_zip_halves(tt_join_32(tt_load_16(from + at, n), tt_load_16(from + at_odd, n_odd)));
+        return tt_zip_halves(
+            tt_join_32(tt_load_16(from + at, n), tt_load_16(from + at_odd, n_odd)));
     }
     const float *from = data;
     return tt_zip_halves(
@@ -36,13 +37,27 @@ TT_INLINE void store_pairs(tt_panel *to, int64_t pair, int64_t width, tt_vf v)
     tt_vstore((float *)(void *)(to + 2 * pair * width), v);
 }
 
+/* What comes later, of lines far apart: nothing but software foresees them. In bytes. */
+enum { LINE = 64, ALONG_LINES = 512, LINES = 16 };
+
+/* `bytes` that lie `ahead` of `from`. */
+TT_INLINE void fetch(const void *from, int64_t ahead, int64_t bytes)
+{
+    const char *at = (const char *)from + ahead;
+    for (int64_t i = 0; i < bytes; i += LINE)
+        __builtin_prefetch(at + i);
+}
+
 /* `width` <= 16 lines, contiguous in k, as columns of a panel: transposed in registers, 32 of k at
  * a time. `count` of them are there. */
-TT_INLINE void transpose_lines(tt_panel *to, int64_t panel, int64_t width, int64_t count,
-                               int64_t k, const void *from, int64_t stride, bool bf16)
+TT_INLINE void transpose_lines(tt_panel *to, int64_t panel, int64_t width, int64_t count, int64_t k,
+                               const void *from, int64_t stride, bool bf16)
 {
+    const int64_t element = bf16 ? 2 : 4;
     for (int64_t p = 0; p < k; p += 32) {
         tt_vf v[TT_LANES];
+        for (int64_t i = 0; i < width && i < count; i++)
+            fetch((const char *)from + (i * stride + p) * element, ALONG_LINES, 32 * element);
 #pragma GCC unroll 16
         for (int i = 0; i < TT_LANES; i++)
             v[i] = i < width && i < count ? (tt_vf)load_line(from, i * stride + p, k - p, bf16)
@@ -74,7 +89,11 @@ TT_INLINE void zip_rows(tt_panel *to, int64_t panel, int64_t panels, int64_t cou
                         const void *from, int64_t stride, bool bf16)
 {
     const int64_t depth = TT_PADDED(k, TT_KU);
-    for (int64_t p = 0; p < k; p += 2)
+    const int64_t element = bf16 ? 2 : 4;
+    for (int64_t p = 0; p < k; p += 2) {
+        for (int64_t line = p; line < p + 2; line++)
+            fetch((const char *)from + line * stride * element, LINES * stride * element,
+                  count * element);
         for (int64_t g = 0; g < panels; g++)
             for (int64_t i = 0; i < panel; i += TT_LANES) {
                 int64_t at = g * panel + i, width = tt_min64(TT_LANES, panel - i);
@@ -86,6 +105,7 @@ TT_INLINE void zip_rows(tt_panel *to, int64_t panel, int64_t panels, int64_t cou
                 else
                     store_last_pairs(row, p / 2, panel, width, v);
             }
+    }
 }
 
 /* o(i, p) is element p of row or column i. */

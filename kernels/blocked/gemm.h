@@ -105,8 +105,8 @@ TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
 #define TT_PACKED_A(rows, k)    (TT_PADDED(rows, TT_MR) * TT_PADDED(k, TT_KU) + TT_LANES)
 #define TT_PACKED_B(k, columns) (TT_PADDED(columns, TT_NR) * TT_PADDED(k, TT_KU))
 
-/* Panels of TT_MR rows, one after another, of TT_MR * TT_PADDED(k, TT_KU) elements each: [k][TT_MR],
- * or what the microkernel of amx or avx512_bf16 wants. Missing rows are zero. */
+/* Panels of TT_MR rows, one after another, of TT_MR * TT_PADDED(k, TT_KU) elements each:
+ * [k][TT_MR], or what the microkernel of amx or avx512_bf16 wants. Missing rows are zero. */
 void TT_BLOCKED(tt_pack_a)(tt_panel *to, int64_t rows, int64_t k, tt_operand a);
 /* Panels of TT_NR columns likewise; b(p, j), missing columns are zero. A panel of any k is made of
  * those of its parts of a multiple of TT_KU, one after another. */

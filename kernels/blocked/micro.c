@@ -1,7 +1,8 @@
 /* The register microkernel; see gemm.h. */
 #include "gemm.h"
 
-/* A step in k: one element of a row, or a pair. `a` is that of a row, b those of TT_LANES columns. */
+/* A step in k: one element of a row, or a pair. `a` is that of a row, b those of TT_LANES columns.
+ */
 #if TT_PANELS_BF16
 #include "avx512_bf16/pairs.h"
 typedef tt_pair tt_step;

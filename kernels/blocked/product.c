@@ -323,12 +323,12 @@ static int grid_rows(const tt_product *product, int threads)
     return best;
 }
 
-/* Large results of floats that start from nothing go past the caches: with AMX storing them takes
- * as long as computing them, and a store that fetches what it overwrites moves twice the bytes. */
+/* Large results of floats that start from nothing go past the caches: next to products of bf16
+ * storing them takes long, and a store that fetches what it overwrites moves twice the bytes. */
 static bool streams(const tt_exec *exec, const tt_product *product)
 {
     double bytes = (double)product->rows * (double)product->columns * sizeof(float);
-    return TT_TILES && !product->bf16 && !product->from_c && product->gelu == NULL &&
+    return TT_PANELS_BF16 && !product->bf16 && !product->from_c && product->gelu == NULL &&
            product->gelu_x == NULL && bytes >= (double)exec->stream_bytes;
 }
 

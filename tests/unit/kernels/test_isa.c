@@ -14,8 +14,8 @@
 
 #include <trimtab/kernels.h>
 
-static const tt_isa isas[] = {TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4,
-                              TT_ISA_AVX512_BF16, TT_ISA_AMX_BF16};
+static const tt_isa isas[] = {TT_ISA_ANY, TT_ISA_X86_64_V3, TT_ISA_X86_64_V4, TT_ISA_AVX512_BF16,
+                              TT_ISA_AMX_BF16};
 enum { ISAS = sizeof isas / sizeof *isas };
 
 /* The "flags" of /proc/cpuinfo, with a space before and after each; "" where there are none. */
@@ -81,8 +81,7 @@ static void test_levels(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"any", "x86-64-v3", "x86-64-v4", "avx512-bf16",
-                                        "amx-bf16"};
+    static const char *const names[] = {"any", "x86-64-v3", "x86-64-v4", "avx512-bf16", "amx-bf16"};
     for (int i = 0; i < ISAS; i++)
         assert_string_equal(tt_isa_name(isas[i]), names[i]);
     assert_string_equal(tt_isa_name((tt_isa)ISAS), "?");

@@ -500,7 +500,8 @@ static void check_poison(const kt_setting *setting, tt_op op)
     }
 }
 
-/* Products that are denormal, of operands that are: exact, and never zero, or (sums_blocks) always. */
+/* Products that are denormal, of operands that are: exact, and never zero, or (sums_blocks) always.
+ */
 static void check_denormals(const kt_setting *setting, tt_op op)
 {
     kt_options with = {.overwrite = true};

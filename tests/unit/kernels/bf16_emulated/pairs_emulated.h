@@ -20,7 +20,8 @@ static inline tt_vf tt_vdot(tt_vf sum, tt_pair a, tt_vf b)
     return sum;
 }
 
-static inline void tt_load_first(void *to, const void *from, size_t element, int64_t n, int64_t most)
+static inline void tt_load_first(void *to, const void *from, size_t element, int64_t n,
+                                 int64_t most)
 {
     memset(to, 0, (size_t)most * element);
     memcpy(to, from, (size_t)(n < most ? n : most) * element);
