@@ -5,13 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A candidate is run until its two shortest times agree, while there is time, and twice in any
- * case; no more than the least where it is hopeless: so many times as long as the fastest. */
-typedef struct effort {
-    int least, most; /* runs */
-    double agreement, hopeless;
-} effort;
-static const effort first_round = {3, 12, 0.04, 1.7}, second_round = {4, 30, 0.01, 1.3};
+static const tt_effort first_round = {3, 12, 0.04, 1.7};
+const tt_effort tt_second_round = {4, 30, 0.01, 1.3};
 /* Not taken to the second round: what takes so many times as long as the fastest. */
 static const double behind = 1.25;
 /* Of the budget, for the first round. */
@@ -28,9 +23,7 @@ void tt_tune_options_init(tt_tune_options *options)
 typedef struct tuning {
     const tt_tune_target *target;
     const tt_tune_options *options;
-    tt_clock clock;
-    uint64_t begin;
-    double deadline; /* of this shape's further runs, in seconds from the beginning */
+    tt_watch watch;
     tt_problem *problems;
     tt_tuning *out;
 } tuning;
@@ -67,16 +60,6 @@ tt_status tt_tune_check_options(const tt_tune_target *target, const tt_tune_opti
     return TT_OK;
 }
 
-static double seconds_spent(const tuning *t)
-{
-    return (double)(tt_clock_now(&t->clock) - t->begin) * 1e-9;
-}
-
-static bool time_is_up(const tuning *t)
-{
-    return seconds_spent(t) >= t->options->budget_seconds;
-}
-
 static tt_tune_cell *cell_of(const tuning *t, size_t shape, size_t candidate)
 {
     return &t->out->cells[shape * t->out->candidate_count + candidate];
@@ -93,126 +76,103 @@ static tt_tile largest_tile(const tuning *t, const size_t *members, size_t count
     return largest;
 }
 
+/* Exact families make the same bits with every tile, also with those that were proven before. */
+static void recall_bits(const tuning *t, size_t shape)
+{
+    tt_problem *problem = &t->problems[shape];
+    for (size_t c = 0; c < t->out->candidate_count; c++) {
+        const tt_tune_cell *cell = cell_of(t, shape, c);
+        size_t family = (size_t)(tt_tuning_family(t->target, t->out, c) - t->target->families);
+        if (cell->bits != 0) {
+            problem->hashed[family] = true;
+            problem->hash[family] = cell->bits;
+        }
+    }
+}
+
 static tt_status prove(tuning *t, size_t shape, size_t candidate)
 {
     tt_tune_cell *cell = cell_of(t, shape, candidate);
-    if (cell->state != TT_TUNE_UNKNOWN || time_is_up(t))
+    tt_problem *problem = &t->problems[shape];
+    const tt_tune_family *family = tt_tuning_family(t->target, t->out, candidate);
+    size_t at = (size_t)(family - t->target->families);
+    if (cell->state != TT_TUNE_UNKNOWN || tt_watch_is_up(&t->watch))
         return TT_OK;
-    tt_status status = tt_problem_check(&t->problems[shape], t->target,
-                                        tt_tuning_family(t->target, t->out, candidate),
+    tt_status status = tt_problem_check(problem, t->target, family,
                                         t->out->candidates[candidate].tile, &cell->error);
     if (status == TT_OK)
         cell->state = cell->error <= 1 ? TT_TUNE_PROVEN : TT_TUNE_WRONG;
+    if (cell->state == TT_TUNE_PROVEN && problem->hashed[at])
+        cell->bits = problem->hash[at];
     return status;
-}
-
-static tt_status time_once(tuning *t, size_t shape, size_t candidate, double *seconds)
-{
-    uint64_t before = tt_clock_now(&t->clock);
-    tt_status status = tt_problem_run(&t->problems[shape], t->target,
-                                      tt_tuning_family(t->target, t->out, candidate),
-                                      t->out->candidates[candidate].tile);
-    *seconds = (double)(tt_clock_now(&t->clock) - before) * 1e-9;
-    return status;
-}
-
-/* The two shortest runs of a candidate: what disturbs a run only ever makes it longer, so where
- * they agree, neither was disturbed. */
-typedef struct shortest {
-    double first, second;
-    int runs;
-} shortest;
-
-static void note_run(shortest *of, double seconds)
-{
-    of->second = fmin(of->second, fmax(of->first, seconds));
-    of->first = fmin(of->first, seconds);
-    of->runs++;
-}
-
-/* Whether another run of a candidate would tell anything. */
-static bool wanted(const shortest *of, const effort *how, double best, bool late)
-{
-    if (of->runs < how->least)
-        return of->runs < 2 || !late;
-    return !late && of->runs < how->most && of->second > of->first * (1 + how->agreement) &&
-           of->first <= how->hopeless * best;
-}
-
-/* One run of each that wants one, in alternating directions, so that a drifting clock favours none.
- * False when none did, or when the time is up. */
-static tt_status time_turn(tuning *t, size_t shape, const size_t *members, size_t count, int turn,
-                           const effort *how, shortest *times, bool *more)
-{
-    double best = INFINITY;
-    bool late = seconds_spent(t) > t->deadline;
-    for (size_t i = 0; i < count; i++)
-        best = fmin(best, times[i].first);
-    *more = false;
-    for (size_t at = 0; at < count && !time_is_up(t); at++) {
-        size_t i = turn % 2 == 0 ? at : count - 1 - at;
-        double seconds;
-        if (cell_of(t, shape, members[i])->state < TT_TUNE_PROVEN ||
-            !wanted(&times[i], how, best, late))
-            continue;
-        tt_status status = time_once(t, shape, members[i], &seconds);
-        if (status != TT_OK)
-            return status;
-        note_run(&times[i], seconds);
-        *more = true;
-    }
-    return TT_OK;
 }
 
 /* Times the members on one shape. They count as timed only together: where the time was up before
  * one of them had its runs, those that had them would win for being first. */
 static tt_status time_members(tuning *t, size_t shape, const size_t *members, size_t count,
-                              const effort *how)
+                              const tt_effort *how, int round)
 {
-    shortest times[TT_TUNE_COSTS_MAX];
-    bool more = true;
+    tt_racer racers[TT_TUNE_COSTS_MAX];
+    size_t right = 0;
+    bool all = false;
     for (size_t i = 0; i < count; i++)
-        times[i] = (shortest){INFINITY, INFINITY, 0};
-    for (int turn = 0; more; turn++) {
-        tt_status status = time_turn(t, shape, members, count, turn, how, times, &more);
-        if (status != TT_OK)
-            return status;
-    }
-    for (size_t i = 0; i < count; i++)
-        if (times[i].runs < 2 && cell_of(t, shape, members[i])->state >= TT_TUNE_PROVEN)
-            return TT_OK;
+        if (cell_of(t, shape, members[i])->state >= TT_TUNE_PROVEN)
+            racers[right++] = (tt_racer){.problem = &t->problems[shape],
+                                         .target = t->target,
+                                         .family = tt_tuning_family(t->target, t->out, members[i]),
+                                         .tile = t->out->candidates[members[i]].tile,
+                                         .cell = cell_of(t, shape, members[i])};
+    tt_status status = tt_race(&t->watch, how, racers, right, &all);
+    for (size_t i = 0; i < right && status == TT_OK && all; i++)
+        tt_tune_note_time(racers[i].cell, round, racers[i].first);
+    return status;
+}
+
+/* Whether a round on a shape has nothing more to find out of these. */
+static bool finished(const tuning *t, size_t shape, const size_t *members, size_t count, int round)
+{
     for (size_t i = 0; i < count; i++) {
-        tt_tune_cell *cell = cell_of(t, shape, members[i]);
-        if (times[i].runs < 2)
-            continue;
-        cell->state = TT_TUNE_TIMED;
-        cell->seconds = times[i].first;
+        const tt_tune_cell *cell = cell_of(t, shape, members[i]);
+        if (cell->state != TT_TUNE_WRONG && cell->rounds < round)
+            return false;
     }
-    return TT_OK;
+    return true;
+}
+
+/* References are computed for those alone that are still to be proven. */
+static tt_status open_problem(const tuning *t, size_t shape, const size_t *members, size_t count)
+{
+    size_t unproven[TT_TUNE_COSTS_MAX], left = 0;
+    tt_status status = TT_OK;
+    for (size_t i = 0; i < count; i++)
+        if (cell_of(t, shape, members[i])->state == TT_TUNE_UNKNOWN)
+            unproven[left++] = members[i];
+    tt_problem_frame(&t->problems[shape], &t->options->shapes[shape], t->target);
+    if (left > 0)
+        status = tt_problem_fit(&t->problems[shape], &t->options->shapes[shape],
+                                largest_tile(t, unproven, left), t->target);
+    recall_bits(t, shape);
+    return status == TT_OK ? tt_problem_open(&t->problems[shape]) : status;
 }
 
 /* Proves and times the members on one shape, as far as the time goes. */
 static tt_status race(tuning *t, size_t shape, const size_t *members, size_t count,
-                      const effort *how)
+                      const tt_effort *how, int round)
 {
-    tt_problem *problem = &t->problems[shape];
-    if (count == 0 || time_is_up(t))
+    if (finished(t, shape, members, count, round) || tt_watch_is_up(&t->watch))
         return TT_OK;
-    tt_status status = tt_problem_fit(problem, &t->options->shapes[shape],
-                                      largest_tile(t, members, count), t->target);
-    if (status == TT_OK)
-        status = tt_problem_open(problem);
+    tt_status status = open_problem(t, shape, members, count);
     for (size_t i = 0; i < count && status == TT_OK; i++)
         status = prove(t, shape, members[i]);
     if (status == TT_OK)
-        status = time_members(t, shape, members, count, how);
-    tt_problem_close(problem);
+        status = time_members(t, shape, members, count, how, round);
+    tt_problem_close(&t->problems[shape]);
     return status;
 }
 
 /* ---- the first round ---- */
 
-static double work_of(const tt_gemm_shape *shape)
+double tt_tune_work(const tt_gemm_shape *shape)
 {
     return (double)shape->m * (double)shape->n * (double)shape->k;
 }
@@ -224,8 +184,8 @@ static size_t find_pilot(const tuning *t, tt_op op)
     size_t pilot = t->out->shape_count;
     for (size_t s = 0; s < t->out->shape_count; s++) {
         const tt_gemm_shape *shape = &t->out->shapes[s];
-        if (shape->op == op && work_of(shape) * shape->count > most) {
-            most = work_of(shape) * shape->count;
+        if (shape->op == op && tt_tune_work(shape) * shape->count > most) {
+            most = tt_tune_work(shape) * shape->count;
             pilot = s;
         }
     }
@@ -253,7 +213,8 @@ static size_t rank_of(const tuning *t, size_t pilot, size_t candidate)
     for (size_t c = 0; c < t->out->candidate_count; c++) {
         const tt_tune_cell *cell = cell_of(t, pilot, c);
         if (tt_tuning_family(t->target, t->out, c)->current[t->out->shapes[pilot].op] &&
-            cell->state == TT_TUNE_TIMED && cell->seconds < cell_of(t, pilot, candidate)->seconds)
+            cell->state == TT_TUNE_TIMED &&
+            cell->first_seconds < cell_of(t, pilot, candidate)->first_seconds)
             rank++;
     }
     return rank;
@@ -267,7 +228,8 @@ static size_t list_others(const tuning *t, size_t pilot, size_t *members)
     bool own_tiled = tt_tuning_family(t->target, t->out, first)->tiled;
     for (size_t c = 0; c < t->out->candidate_count; c++) {
         const tt_tune_family *family = tt_tuning_family(t->target, t->out, c);
-        if (cell_of(t, pilot, c)->state != TT_TUNE_UNKNOWN || !family->tiled)
+        tt_tune_state state = cell_of(t, pilot, c)->state;
+        if ((state != TT_TUNE_UNKNOWN && state != TT_TUNE_PROVEN) || !family->tiled)
             continue;
         size_t tile = 0;
         while (memcmp(&t->options->tiles[tile], &t->out->candidates[c].tile, sizeof(tt_tile)) != 0)
@@ -286,10 +248,10 @@ static tt_status run_pilot(tuning *t, size_t pilot)
 {
     size_t members[TT_TUNE_COSTS_MAX];
     size_t count = list_first(t, pilot, members);
-    tt_status status = race(t, pilot, members, count, &first_round);
+    tt_status status = race(t, pilot, members, count, &first_round, 1);
     if (status == TT_OK) {
         count = list_others(t, pilot, members);
-        status = race(t, pilot, members, count, &first_round);
+        status = race(t, pilot, members, count, &first_round, 1);
     }
     return status;
 }
@@ -308,7 +270,7 @@ static double pilot_cost(const tuning *t, size_t pilot, const tt_tile *tile)
             (tile != NULL && family->tiled &&
              memcmp(&t->out->candidates[c].tile, tile, sizeof *tile) != 0))
             continue;
-        least = fmin(least, cell->seconds);
+        least = fmin(least, cell->first_seconds);
     }
     return least;
 }
@@ -322,9 +284,9 @@ static double promise(const tuning *t, const tt_tile *tile)
         size_t pilot = find_pilot(t, (tt_op)op);
         for (size_t s = 0; s < t->out->shape_count; s++)
             if (t->out->shapes[s].op == (tt_op)op)
-                work += work_of(&t->out->shapes[s]) * t->out->shapes[s].count;
+                work += tt_tune_work(&t->out->shapes[s]) * t->out->shapes[s].count;
         if (work > 0)
-            cost += pilot_cost(t, pilot, tile) * work / work_of(&t->out->shapes[pilot]);
+            cost += pilot_cost(t, pilot, tile) * work / tt_tune_work(&t->out->shapes[pilot]);
     }
     return cost;
 }
@@ -360,7 +322,7 @@ static size_t list_survivors(const tuning *t, size_t shape, const bool *picked, 
         bool good = c == t->out->incumbent[op];
         if (cell->state != TT_TUNE_TIMED)
             continue;
-        if (cell->seconds <= behind * least) {
+        if (cell->first_seconds <= behind * least) {
             good = good || !family->tiled;
             for (size_t i = 0; i < t->options->tile_count; i++)
                 good =
@@ -384,8 +346,8 @@ static bool listed(const size_t *members, size_t count, size_t candidate)
 /* The heavier of two shapes, or the first of equal ones, comes first. */
 static bool comes_before(const tuning *t, size_t a, size_t b)
 {
-    double of_a = work_of(&t->out->shapes[a]) * t->out->shapes[a].count;
-    double of_b = work_of(&t->out->shapes[b]) * t->out->shapes[b].count;
+    double of_a = tt_tune_work(&t->out->shapes[a]) * t->out->shapes[a].count;
+    double of_b = tt_tune_work(&t->out->shapes[b]) * t->out->shapes[b].count;
     return of_a > of_b || (of_a >= of_b && a < b);
 }
 
@@ -401,20 +363,21 @@ static size_t next_shape(const tuning *t, size_t shape)
     return next;
 }
 
-static tt_status run_shape(tuning *t, size_t shape, const bool *picked)
+/* *settled: all that the second round could find out here is known. */
+static tt_status run_shape(tuning *t, size_t shape, const bool *picked, bool *settled)
 {
     size_t members[TT_TUNE_COSTS_MAX];
     size_t count = list_survivors(t, shape, picked, members);
-    double work = 0, spent = seconds_spent(t);
+    double work = 0, spent = tt_watch_spent(&t->watch);
     for (size_t s = shape; s < t->out->shape_count; s = next_shape(t, s))
-        work += work_of(&t->out->shapes[s]);
-    t->deadline =
-        spent + (t->options->budget_seconds - spent) * work_of(&t->out->shapes[shape]) / work;
-    tt_status status = race(t, shape, members, count, &second_round);
-    bool enough = !time_is_up(t);
+        work += tt_tune_work(&t->out->shapes[s]);
+    t->watch.deadline =
+        spent + (t->watch.budget - spent) * tt_tune_work(&t->out->shapes[shape]) / work;
+    tt_status status = race(t, shape, members, count, &tt_second_round, 2);
+    *settled = finished(t, shape, members, count, 2);
     for (size_t c = 0; c < t->out->candidate_count; c++) {
         tt_tune_cell *cell = cell_of(t, shape, c);
-        if (cell->state == TT_TUNE_UNKNOWN && enough && !listed(members, count, c))
+        if (cell->state == TT_TUNE_UNKNOWN && *settled && !listed(members, count, c))
             cell->state = TT_TUNE_HOPELESS;
     }
     tt_problem_clear(&t->problems[shape]);
@@ -427,17 +390,38 @@ static tt_status run_rounds(tuning *t)
     tt_status status = TT_OK;
     for (int op = 0; op < TT_PRODUCTS && status == TT_OK; op++) {
         size_t pilot = find_pilot(t, (tt_op)op);
-        t->deadline = t->options->budget_seconds * first_share * (op + 1) / TT_PRODUCTS;
+        t->watch.deadline = t->watch.budget * first_share * (op + 1) / TT_PRODUCTS;
         if (pilot < t->out->shape_count)
             status = run_pilot(t, pilot);
     }
-    if (status != TT_OK || time_is_up(t))
+    if (status != TT_OK || tt_watch_is_up(&t->watch))
         return status;
     pick_tiles(t, picked);
+    t->out->complete = true;
     for (size_t s = next_shape(t, t->out->shape_count); s < t->out->shape_count && status == TT_OK;
-         s = next_shape(t, s))
-        status = run_shape(t, s, picked);
-    t->out->complete = !time_is_up(t);
+         s = next_shape(t, s)) {
+        bool settled = false;
+        status = run_shape(t, s, picked, &settled);
+        t->out->complete = t->out->complete && settled;
+    }
+    return status;
+}
+
+tt_status tt_tune_further(const tt_tune_target *target, const tt_tune_options *options,
+                          tt_tuning *out)
+{
+    tuning t = {.target = target, .options = options, .out = out};
+    t.watch = tt_watch_begin(options);
+    t.problems = calloc(options->shape_count, sizeof *t.problems);
+    tt_status status = t.problems == NULL ? tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes",
+                                                    options->shape_count)
+                                          : run_rounds(&t);
+    if (status == TT_OK)
+        status = tt_tuning_choose(target, options->tiles, options->tile_count, out);
+    out->seconds = tt_watch_spent(&t.watch);
+    for (size_t s = 0; t.problems != NULL && s < options->shape_count; s++)
+        tt_problem_clear(&t.problems[s]);
+    free(t.problems);
     return status;
 }
 
@@ -448,19 +432,7 @@ tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *opti
         status = tt_tuning_begin(target, options, out);
     if (status != TT_OK)
         return status;
-    tuning t = {.target = target, .options = options, .out = out};
-    t.clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
-    t.begin = tt_clock_now(&t.clock);
-    t.problems = calloc(options->shape_count, sizeof *t.problems);
-    status = t.problems == NULL
-                 ? tt_fail(TT_ENOMEM, "tune: no memory for %zu shapes", options->shape_count)
-                 : run_rounds(&t);
-    if (status == TT_OK)
-        status = tt_tuning_choose(target, options->tiles, options->tile_count, out);
-    out->seconds = seconds_spent(&t);
-    for (size_t s = 0; t.problems != NULL && s < options->shape_count; s++)
-        tt_problem_clear(&t.problems[s]);
-    free(t.problems);
+    status = tt_tune_further(target, options, out);
     if (status != TT_OK)
         tt_tuning_clear(out);
     return status;

@@ -34,7 +34,12 @@ typedef struct tt_tune_target {
 /* The tuner without its cache. */
 tt_status tt_tune_with(const tt_tune_target *target, const tt_tune_options *options,
                        tt_tuning *out);
+/* The same from what a tuning of tt_tuning_begin already knows; it is the caller's to clear. */
+tt_status tt_tune_further(const tt_tune_target *target, const tt_tune_options *options,
+                          tt_tuning *tuning);
 
+/* Multiplications of one product. */
+double tt_tune_work(const tt_gemm_shape *shape);
 /* TT_EINVAL with a message. */
 tt_status tt_tune_check_options(const tt_tune_target *target, const tt_tune_options *options);
 /* Proves each product's incumbent with the first tile on every shape, as tt_check_products. */
@@ -55,6 +60,46 @@ tt_status tt_tuning_choose(const tt_tune_target *target, const tt_tile *tiles, s
 /* Of costs that are finite, the largest that still counts as the least: the band ends in the widest
  * gap within its bounds, so that noise seldom moves a cost across it. INFINITY where none is. */
 double tt_tune_limit(const double *costs, size_t count);
+
+/* ---- time ------------------------------------------------------------------------------- */
+
+/* A budget that is being spent; in seconds from `begin`. */
+typedef struct tt_watch {
+    tt_clock clock;
+    uint64_t begin;
+    double budget;   /* nothing begins after it */
+    double deadline; /* of further runs of what is timed now */
+} tt_watch;
+
+tt_watch tt_watch_begin(const tt_tune_options *options);
+double tt_watch_spent(const tt_watch *watch);
+bool tt_watch_is_up(const tt_watch *watch);
+
+/* A candidate is run until its two shortest times agree, while there is time, and twice in any
+ * case; no more than the least where it is hopeless: so many times as long as the fastest. */
+typedef struct tt_effort {
+    int least, most; /* runs */
+    double agreement, hopeless;
+} tt_effort;
+extern const tt_effort tt_second_round;
+
+/* A candidate on an open problem. Its two shortest runs: what disturbs a run only ever makes it
+ * longer, so where they agree, neither was disturbed. */
+typedef struct tt_racer {
+    const struct tt_problem *problem;
+    const tt_tune_target *target;
+    const tt_tune_family *family;
+    tt_tile tile;
+    tt_tune_cell *cell;   /* the caller's */
+    double first, second; /* set by tt_race, in seconds */
+    int runs;
+} tt_racer;
+
+/* Times them in turn, in alternating directions, so that a drifting clock favours none. *all: each
+ * of them had two runs or more before the time was up. */
+tt_status tt_race(const tt_watch *watch, const tt_effort *how, tt_racer *racers, size_t count,
+                  bool *all);
+void tt_tune_note_time(tt_tune_cell *cell, int round, double seconds);
 
 /* ---- conformance -------------------------------------------------------------------------- */
 
@@ -82,6 +127,9 @@ typedef struct tt_problem {
     char *out_memory, *out;
 } tt_problem;
 
+/* Sets the shape alone, unless it is set: enough for a problem that is only timed. */
+void tt_problem_frame(tt_problem *problem, const tt_gemm_shape *shape,
+                      const tt_tune_target *target);
 /* Computes the references that checking tiles up to `largest` takes, unless they are there. */
 tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
                          const tt_tune_target *target);
@@ -98,6 +146,18 @@ tt_status tt_problem_run(const tt_problem *problem, const tt_tune_target *target
 tt_status tt_problem_check(tt_problem *problem, const tt_tune_target *target,
                            const tt_tune_family *family, tt_tile tile, double *error);
 
+/* ---- f32 against bf16 --------------------------------------------------------------------- */
+
+/* Of a comparison: two candidates, named for the compute types, each with the tile of its tuning
+ * and, for each product, the variant chosen there. Nothing is known yet. */
+tt_status tt_comparison_begin(const tt_tuning sides[2], tt_tuning *out);
+/* Proves and times what is not known, on both sides in turn, until one is wrong. `targets` are
+ * those that `sides` (f32, bf16) were tuned with. */
+tt_status tt_compare_further(const tt_tune_target targets[2], const tt_tuning sides[2],
+                             const tt_tune_options *options, tt_tuning *comparison);
+/* bf16 where both were timed on every shape and f32 takes longer by more than the tie band. */
+void tt_comparison_choose(tt_tuning *comparison);
+
 /* ---- the cache ---------------------------------------------------------------------------- */
 
 /* What the machine, the build and the libraries are, and what is asked: results are good for this
@@ -112,6 +172,8 @@ tt_status tt_tune_load(const char *path, const char *key, tt_tuning *tuning);
 tt_status tt_tune_write(const char *path, const char *key, const tt_tuning *tuning);
 /* The same in a folder, which is made if it is missing. */
 tt_status tt_tune_save(const char *folder, const char *key, const tt_tuning *tuning);
+/* The same in the options' cache, for what is worth it; a failure is told of and no more. */
+void tt_tune_keep(const tt_tune_options *options, const char *key, const tt_tuning *tuning);
 
 /* ---- references --------------------------------------------------------------------------- */
 

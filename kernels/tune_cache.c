@@ -1,8 +1,9 @@
 /* What was measured, in a file of its own for every question:
  *
- *     trimtab tuning 1
+ *     trimtab tuning 2
  *     <the key's lines>
- *     <one line per cell: shape, candidate, state, error, seconds>
+ *     complete <1; 0: the time was up before all was measured>
+ *     <one line per cell: state, rounds, error, seconds of the first round, seconds, bits>
  *     sha256 <of all before>
  *
  * Written beside and renamed, so that readers and other writers see whole files. The choice is not
@@ -18,7 +19,7 @@
 
 #include "tune.h"
 
-static const char first_line[] = "trimtab tuning 1\n";
+static const char first_line[] = "trimtab tuning 2\n";
 static const char last_word[] = "sha256 ";
 enum { BYTES_MAX = 4 << 20 };
 
@@ -84,19 +85,30 @@ static tt_status check_digest(const char *path, const tt_text *text)
     return same ? TT_OK : damaged(path);
 }
 
+static bool read_cell(const char **at, tt_tune_cell *cell)
+{
+    int state = 0, used = 0;
+    unsigned long long bits = 0;
+    if (sscanf(*at, "%d %d %la %la %la %llx\n%n", &state, &cell->rounds, &cell->error,
+               &cell->first_seconds, &cell->seconds, &bits, &used) != 6 ||
+        state < TT_TUNE_ABSENT || state > TT_TUNE_TIMED)
+        return false;
+    cell->state = (tt_tune_state)state;
+    cell->bits = bits;
+    *at += used;
+    return true;
+}
+
 static tt_status read_cells(const char *path, const char *at, tt_tuning *tuning)
 {
-    size_t count = tuning->shape_count * tuning->candidate_count;
-    for (size_t i = 0; i < count; i++) {
-        int state = 0, used = 0;
-        tt_tune_cell *cell = &tuning->cells[i];
-        if (sscanf(at, "%d %la %la\n%n", &state, &cell->error, &cell->seconds, &used) != 3 ||
-            state < TT_TUNE_ABSENT || state > TT_TUNE_TIMED)
+    int complete = 0, used = 0;
+    if (sscanf(at, "complete %d\n%n", &complete, &used) != 1)
+        return damaged(path);
+    at += used;
+    for (size_t i = 0; i < tuning->shape_count * tuning->candidate_count; i++)
+        if (!read_cell(&at, &tuning->cells[i]))
             return damaged(path);
-        cell->state = (tt_tune_state)state;
-        at += used;
-    }
-    tuning->complete = tuning->cached = true;
+    tuning->complete = tuning->cached = complete == 1;
     return strncmp(at, last_word, sizeof last_word - 1) == 0 ? TT_OK : damaged(path);
 }
 
@@ -171,10 +183,11 @@ tt_status tt_tune_write(const char *path, const char *key, const tt_tuning *tuni
     char digest[TT_SHA256_HEX];
     tt_text text;
     tt_text_init(&text);
-    tt_text_addf(&text, "%s%s", first_line, key);
+    tt_text_addf(&text, "%s%scomplete %d\n", first_line, key, tuning->complete);
     for (size_t i = 0; i < tuning->shape_count * tuning->candidate_count; i++) {
         const tt_tune_cell *cell = &tuning->cells[i];
-        tt_text_addf(&text, "%d %a %a\n", (int)cell->state, cell->error, cell->seconds);
+        tt_text_addf(&text, "%d %d %a %a %a %llx\n", (int)cell->state, cell->rounds, cell->error,
+                     cell->first_seconds, cell->seconds, (unsigned long long)cell->bits);
     }
     tt_status status = tt_text_check(&text);
     if (status == TT_OK)

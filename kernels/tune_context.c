@@ -20,6 +20,20 @@ static tt_status run_in_context(void *user, const tt_tune_family *family, tt_til
     return status == TT_OK ? tt_op_run(user, op, args) : status;
 }
 
+static tt_status run_in_f32(void *user, const tt_tune_family *family, tt_tile tile, tt_op op,
+                            const void *args)
+{
+    tt_status status = tt_context_set_compute(user, TT_F32);
+    return status == TT_OK ? run_in_context(user, family, tile, op, args) : status;
+}
+
+static tt_status run_in_bf16(void *user, const tt_tune_family *family, tt_tile tile, tt_op op,
+                             const void *args)
+{
+    tt_status status = tt_context_set_compute(user, TT_BF16);
+    return status == TT_OK ? run_in_context(user, family, tile, op, args) : status;
+}
+
 static tt_tune_family *family_named(families *out, const char *name)
 {
     for (size_t f = 0; f < out->count; f++)
@@ -87,12 +101,14 @@ static tt_status make_target(tt_context *context, const tt_tune_options *options
 /* What the context runs, and how. */
 typedef struct setting {
     tt_tile tile;
+    tt_dtype compute;
     const tt_variant *table[TT_COMPUTES][TT_PRODUCTS];
 } setting;
 
 static void keep_setting(const tt_context *context, setting *out)
 {
     out->tile = context->exec.tile;
+    out->compute = context->compute;
     for (int compute = 0; compute < TT_COMPUTES; compute++)
         memcpy(out->table[compute], context->table[compute], sizeof out->table[compute]);
 }
@@ -100,6 +116,7 @@ static void keep_setting(const tt_context *context, setting *out)
 static void restore_setting(tt_context *context, const setting *from)
 {
     context->exec.tile = from->tile;
+    context->compute = from->compute;
     for (int compute = 0; compute < TT_COMPUTES; compute++)
         memcpy(context->table[compute], from->table[compute], sizeof from->table[compute]);
 }
@@ -121,57 +138,63 @@ static bool one_candidate(const families *list, const tt_tune_options *options)
 }
 
 static tt_status measure(tt_context *context, const tt_tune_target *target,
-                         const tt_tune_options *options, tt_tuning *out)
+                         const tt_tune_options *options, tt_tuning *tuning)
 {
     setting before;
     keep_setting(context, &before);
-    tt_status status = tt_tune_with(target, options, out);
+    tt_status status = tt_tune_further(target, options, tuning);
     restore_setting(context, &before);
     return status;
 }
 
-/* TT_ENOTFOUND: it has to be measured. */
+/* Gives `tuning` what is known; nothing where that is nothing, or damaged. */
 static tt_status recall(const char *key, const tt_tune_target *target,
-                        const tt_tune_options *options, tt_tuning *out)
+                        const tt_tune_options *options, tt_tuning *tuning)
 {
-    tt_clock clock = options->clock != NULL ? *options->clock : tt_clock_monotonic();
-    uint64_t begin = tt_clock_now(&clock);
     tt_text path;
-    tt_status status = tt_tuning_begin(target, options, out);
-    if (status != TT_OK)
-        return status;
     tt_text_init(&path);
-    status = tt_tune_path(options->cache, key, &path);
+    tt_status status = tt_tune_path(options->cache, key, &path);
     if (status == TT_OK)
-        status = tt_tune_load(path.data, key, out);
+        status = tt_tune_load(path.data, key, tuning);
     tt_text_clear(&path);
-    if (status == TT_OK)
-        status = tt_tuning_choose(target, options->tiles, options->tile_count, out);
-    if (status != TT_OK)
-        tt_tuning_clear(out);
-    else
-        out->seconds = (double)(tt_clock_now(&clock) - begin) * 1e-9;
     if (status == TT_OK || status == TT_ENOTFOUND)
-        return status;
+        return TT_OK;
     tt_log(options->log, TT_LOG_WARN, "%s; measuring again", tt_error_message());
-    return TT_ENOTFOUND;
+    tt_tuning_clear(tuning);
+    return tt_tuning_begin(target, options, tuning);
+}
+
+static bool anything_known(const tt_tuning *tuning)
+{
+    for (size_t i = 0; i < tuning->shape_count * tuning->candidate_count; i++)
+        if (tuning->cells[i].state >= TT_TUNE_WRONG)
+            return true;
+    return false;
+}
+
+void tt_tune_keep(const tt_tune_options *options, const char *key, const tt_tuning *tuning)
+{
+    bool worth = tuning->complete || (!options->fresh && anything_known(tuning));
+    if (worth && tt_tune_save(options->cache, key, tuning) != TT_OK)
+        tt_log(options->log, TT_LOG_WARN, "%s; what was measured is not kept", tt_error_message());
 }
 
 static tt_status tune_with_cache(tt_context *context, const tt_tune_target *target,
-                                 const tt_tune_options *options, tt_tuning *out)
+                                 const tt_tune_options *options, tt_tuning *tuning)
 {
+    tt_watch watch = tt_watch_begin(options);
     tt_text key;
     tt_text_init(&key);
     tt_status status = tt_tune_key(context, target, options, &key);
-    tt_status known = TT_ENOTFOUND;
     if (status == TT_OK && !options->fresh)
-        known = recall(key.data, target, options, out);
-    if (status == TT_OK && known != TT_OK) {
-        status = measure(context, target, options, out);
-        if (status == TT_OK && out->complete &&
-            tt_tune_save(options->cache, key.data, out) != TT_OK)
-            tt_log(options->log, TT_LOG_WARN, "%s; what was measured is not kept",
-                   tt_error_message());
+        status = recall(key.data, target, options, tuning);
+    if (status == TT_OK && tuning->cached) {
+        status = tt_tuning_choose(target, options->tiles, options->tile_count, tuning);
+        tuning->seconds = tt_watch_spent(&watch);
+    } else if (status == TT_OK) {
+        status = measure(context, target, options, tuning);
+        if (status == TT_OK)
+            tt_tune_keep(options, key.data, tuning);
     }
     tt_text_clear(&key);
     return status;
@@ -188,10 +211,130 @@ tt_status tt_tune(tt_context *context, const tt_tune_options *options, tt_tuning
         status = tt_tune_check_options(&target, options);
     if (status != TT_OK)
         return status;
-    if (one_candidate(&list, options) && !options->show_all)
-        return tt_tuning_begin(&target, options, out);
-    return options->cache != NULL ? tune_with_cache(context, &target, options, out)
-                                  : measure(context, &target, options, out);
+    status = tt_tuning_begin(&target, options, out);
+    if (status != TT_OK || (one_candidate(&list, options) && !options->show_all))
+        return status;
+    status = options->cache != NULL ? tune_with_cache(context, &target, options, out)
+                                    : measure(context, &target, options, out);
+    if (status != TT_OK)
+        tt_tuning_clear(out);
+    return status;
+}
+
+/* ---- f32 against bf16 ---- */
+
+/* Of the budget that is left: to the tuning in f32, then to the one in bf16. */
+static const double tuning_shares[2] = {0.45, 0.8};
+
+/* What the answer depends on besides both questions: what each of them came to. */
+static tt_status comparison_key(tt_context *context, const tt_tune_target targets[2],
+                                const tt_tune_options *options, const tt_tuning sides[2],
+                                tt_text *out)
+{
+    tt_status status = TT_OK;
+    for (int side = 0; side < 2 && status == TT_OK; side++) {
+        status = tt_tune_key(context, &targets[side], options, out);
+        tt_text_addf(out, "compared %d %d %d", sides[side].tile.m, sides[side].tile.n,
+                     sides[side].tile.k);
+        for (int op = 0; op < TT_PRODUCTS; op++)
+            tt_text_addf(out, " %s", sides[side].candidates[sides[side].chosen[op]].variant);
+        tt_text_add(out, "\n");
+    }
+    return status == TT_OK ? tt_text_check(out) : status;
+}
+
+/* A comparison of which something is known is in the cache, or a new one. */
+static tt_status recall_comparison(const char *key, const tt_tune_options *options,
+                                   const tt_tuning sides[2], tt_tuning *out)
+{
+    tt_text path;
+    tt_status status = tt_comparison_begin(sides, out);
+    if (status != TT_OK || options->cache == NULL || options->fresh)
+        return status;
+    tt_text_init(&path);
+    status = tt_tune_path(options->cache, key, &path);
+    if (status == TT_OK)
+        status = tt_tune_load(path.data, key, out);
+    tt_text_clear(&path);
+    if (status == TT_OK || status == TT_ENOTFOUND)
+        return TT_OK;
+    tt_log(options->log, TT_LOG_WARN, "%s; measuring again", tt_error_message());
+    tt_tuning_clear(out);
+    return tt_comparison_begin(sides, out);
+}
+
+static tt_status compare(tt_context *context, const tt_tune_options *options,
+                         const tt_tuning sides[2], tt_tuning *out)
+{
+    families lists[2];
+    tt_tune_target targets[2];
+    tt_text key;
+    tt_text_init(&key);
+    tt_status status = TT_OK;
+    for (int side = 0; side < 2 && status == TT_OK; side++) {
+        context->compute = side == 0 ? TT_F32 : TT_BF16;
+        status = make_target(context, options, &lists[side], &targets[side]);
+        targets[side].run = side == 0 ? run_in_f32 : run_in_bf16;
+    }
+    if (status == TT_OK)
+        status =
+            options->cache != NULL ? comparison_key(context, targets, options, sides, &key) : TT_OK;
+    if (status == TT_OK)
+        status = recall_comparison(key.data, options, sides, out);
+    if (status == TT_OK && out->cached) {
+        tt_comparison_choose(out);
+    } else if (status == TT_OK) {
+        status = tt_compare_further(targets, sides, options, out);
+        if (status == TT_OK && options->cache != NULL)
+            tt_tune_keep(options, key.data, out);
+    }
+    tt_text_clear(&key);
+    return status;
+}
+
+/* Where none of its candidates is right, bf16 is left with what it has: the comparison finds that
+ * wrong. */
+static tt_status tune_bf16(tt_context *context, const tt_tune_options *options, tt_tuning *out)
+{
+    families list;
+    tt_tune_target target;
+    tt_status status = tt_tune(context, options, out);
+    if (status != TT_EINTERNAL)
+        return status;
+    status = make_target(context, options, &list, &target);
+    return status == TT_OK ? tt_tuning_begin(&target, options, out) : status;
+}
+
+tt_status tt_tune_compute(tt_context *context, const tt_tune_options *options, tt_tuning tunings[2],
+                          tt_tuning *comparison)
+{
+    if (context == NULL || options == NULL || options->size < sizeof *options || tunings == NULL ||
+        comparison == NULL)
+        return tt_fail(TT_EINVAL, "tune: no context, options or place for the result");
+    tt_tune_options part = *options;
+    tt_watch watch = tt_watch_begin(options);
+    tt_status status = TT_OK;
+    setting before;
+    keep_setting(context, &before);
+    tunings[0] = tunings[1] = *comparison = (tt_tuning){0};
+    for (int side = 0; side < 2 && status == TT_OK; side++) {
+        status = tt_context_set_compute(context, side == 0 ? TT_F32 : TT_BF16);
+        part.budget_seconds =
+            (options->budget_seconds - tt_watch_spent(&watch)) * tuning_shares[side];
+        if (status == TT_OK)
+            status = side == 0 ? tt_tune(context, &part, &tunings[0])
+                               : tune_bf16(context, &part, &tunings[1]);
+    }
+    part.budget_seconds = options->budget_seconds - tt_watch_spent(&watch);
+    if (status == TT_OK)
+        status = compare(context, &part, tunings, comparison);
+    restore_setting(context, &before);
+    if (status != TT_OK) {
+        tt_tuning_clear(&tunings[0]);
+        tt_tuning_clear(&tunings[1]);
+        tt_tuning_clear(comparison);
+    }
+    return status;
 }
 
 /* ---- the cache's files ---- */

@@ -181,18 +181,30 @@ int64_t tt_checked_columns(int64_t columns, tt_tile tile)
     return (2 * (int64_t)tile.n < columns ? 2 * (int64_t)tile.n : columns) + REMAINDER_COLUMNS;
 }
 
+static tt_problem problem_of(const tt_gemm_shape *shape, const tt_tune_target *target)
+{
+    tt_problem problem = {.op = shape->op, .compute = target->compute, .threads = target->threads};
+    if (shape->op == TT_OP_LINEAR_FORWARD)
+        problem.rows = shape->m, problem.columns = shape->n, problem.k = shape->k;
+    else if (shape->op == TT_OP_LINEAR_DGRAD)
+        problem.rows = shape->m, problem.columns = shape->k, problem.k = shape->n;
+    else
+        problem.rows = shape->n, problem.columns = shape->k, problem.k = shape->m;
+    return problem;
+}
+
+void tt_problem_frame(tt_problem *problem, const tt_gemm_shape *shape, const tt_tune_target *target)
+{
+    if (problem->rows == 0)
+        *problem = problem_of(shape, target);
+}
+
 tt_status tt_problem_fit(tt_problem *problem, const tt_gemm_shape *shape, tt_tile largest,
                          const tt_tune_target *target)
 {
-    tt_problem next = {.op = shape->op, .compute = target->compute, .threads = target->threads};
+    tt_problem next = problem_of(shape, target);
     memcpy(next.hashed, problem->hashed, sizeof next.hashed);
     memcpy(next.hash, problem->hash, sizeof next.hash);
-    if (shape->op == TT_OP_LINEAR_FORWARD)
-        next.rows = shape->m, next.columns = shape->n, next.k = shape->k;
-    else if (shape->op == TT_OP_LINEAR_DGRAD)
-        next.rows = shape->m, next.columns = shape->k, next.k = shape->n;
-    else
-        next.rows = shape->n, next.columns = shape->k, next.k = shape->m;
     next.check_rows = tt_checked_rows(next.rows, largest);
     next.check_columns = tt_checked_columns(next.columns, largest);
     if (problem->expected != NULL && next.check_rows <= problem->check_rows &&

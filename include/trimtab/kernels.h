@@ -452,8 +452,11 @@ typedef enum tt_tune_state {
 
 typedef struct tt_tune_cell {
     tt_tune_state state;
-    double error;   /* worst of its conformance checks, as a share of the bound */
-    double seconds; /* of one product, the least of several; 0 unless timed */
+    int rounds;           /* that have timed it: 0, 1, or 2 */
+    double error;         /* worst of its conformance checks, as a share of the bound */
+    double first_seconds; /* of one product in the first round: that decides who goes on */
+    double seconds;       /* of one product, the least of several; 0 unless timed */
+    uint64_t bits;        /* hash of what it computes, where its class is exact; 0: not known */
 } tt_tune_cell;
 
 typedef struct tt_tune_options {
@@ -467,7 +470,7 @@ typedef struct tt_tune_options {
     tt_numerics numerics;   /* the weakest class that may be chosen beside the context's own */
     bool show_all;          /* measure variants of weaker classes, too */
     const char *cache;      /* folder of what is known of this machine; NULL: none */
-    bool fresh;             /* measure even what the cache has */
+    bool fresh;             /* measure even what the cache has; kept only if the time suffices */
     const tt_log_sink *log; /* a damaged cache, one that cannot be written; may be NULL */
     const tt_clock *clock;  /* NULL: monotonic */
 } tt_tune_options;
@@ -500,9 +503,18 @@ TT_API void tt_tune_options_init(tt_tune_options *options);
  * where none was, the incumbents stay unless they are known to be wrong.
  *
  * With a cache, what was measured before on this machine, with this build, these libraries and the
- * same question is read; else it is measured and, if the time sufficed, written. A damaged file is
- * told of and measured again. Processes may share a cache. */
+ * same question is read; the rest is measured and written, candidate by candidate: where the time
+ * was up, the next call goes on from there. A damaged file is told of and measured again. Processes
+ * may share a cache. */
 TT_API tt_status tt_tune(tt_context *context, const tt_tune_options *options, tt_tuning *out);
+/* The same in f32 and in bf16 (tunings[0], [1]), and then the two choices against each other: the
+ * budget is for all of it. *comparison has two candidates, named "f32" and "bf16", each with its
+ * tuning's tile and, for each product, its choice there: proven, then timed in turn on every shape.
+ * chosen[] is 1 where bf16 is right and f32 takes longer by more than the tie band, and 0 where
+ * that is not so or the time was up before it was known. The cache keeps all three. In a context of
+ * f32; nothing of it changes. On an error there is nothing to clear. */
+TT_API tt_status tt_tune_compute(tt_context *context, const tt_tune_options *options,
+                                 tt_tuning tunings[2], tt_tuning *comparison);
 TT_API void tt_tuning_clear(tt_tuning *tuning);
 /* Seconds that a candidate takes for all shapes of a product, each as often as it counts; INFINITY
  * unless it was timed on all of them. */

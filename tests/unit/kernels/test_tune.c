@@ -4,7 +4,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bf16.h"
 #include "tune.h"
@@ -446,6 +448,206 @@ static void test_budget_and_harm(void **state)
     teardown(&b);
 }
 
+/* ---- further, another time ---- */
+
+/* What a start leaves is read by the next one, as from the cache. */
+static void pass_on(tt_tuning *tuning, const tt_tune_target *target, const tt_tune_options *options)
+{
+    char path[] = "/tmp/tt_tuning_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(tt_tune_write(path, "a question\n", tuning), TT_OK);
+    tt_tuning_clear(tuning);
+    assert_int_equal(tt_tuning_begin(target, options, tuning), TT_OK);
+    assert_int_equal(tt_tune_load(path, "a question\n", tuning), TT_OK);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Starts with a budget each until nothing is left; returns how many that took. */
+static int tune_by_starts(bench *b, double first, double budget, int most)
+{
+    b->options.budget_seconds = first;
+    assert_int_equal(tt_tuning_begin(&b->target, &b->options, &b->tuning), TT_OK);
+    for (int start = 1; start <= most; start++) {
+        assert_int_equal(tt_tune_further(&b->target, &b->options, &b->tuning), TT_OK);
+        if (b->tuning.complete)
+            return start;
+        pass_on(&b->tuning, &b->target, &b->options);
+        b->options.budget_seconds = budget;
+    }
+    fail_msg("budgets of %g s get nowhere in %d starts", budget, most);
+    return most;
+}
+
+/* However often the time was up in between, the end is the same, and nothing was proven twice. */
+static void test_further(void **state)
+{
+    (void)state;
+    const uint64_t costs[] = {1000, 900, 500, 700, 800, 600, 900, 900, 200, 900, 900};
+    bench whole, parts;
+    choose_with(&whole, costs, 9);
+    for (double budget = 40e-6; budget < 300e-6; budget += 7e-6) {
+        setup(&parts, TT_F32);
+        memcpy(parts.p.cost_ns, costs, sizeof costs);
+        int starts = tune_by_starts(&parts, budget, budget, 20);
+        assert_true(starts > 1 ||
+                    budget > 0.5e-9 * (double)whole.p.now_ns); /* cut short: fewer runs */
+        assert_memory_equal(parts.tuning.chosen, whole.tuning.chosen, sizeof whole.tuning.chosen);
+        assert_true(same_tile(parts.tuning.tile, whole.tuning.tile));
+        for (size_t i = 0; i < SHAPES * CANDIDATES; i++) {
+            assert_int_equal(parts.tuning.cells[i].state, whole.tuning.cells[i].state);
+            assert_true(parts.tuning.cells[i].bits == whole.tuning.cells[i].bits);
+        }
+        /* A race that was cut off is run again. */
+        assert_true((double)parts.p.now_ns <= (double)whole.p.now_ns + (starts - 1) * budget * 1e9);
+        /* Of what is known nothing is run. */
+        long runs = parts.p.runs;
+        assert_int_equal(tt_tune_further(&parts.target, &parts.options, &parts.tuning), TT_OK);
+        assert_int_equal(parts.p.runs, runs);
+        teardown(&parts);
+    }
+    teardown(&whole);
+}
+
+/* Bits that differ from those of a tile that an earlier start has proven. */
+static void test_further_and_harm(void **state)
+{
+    (void)state;
+    static const harm kinds[] = {HARM_OTHER_BITS, HARM_NAN, HARM_SMALL_ERROR};
+    for (size_t h = 0; h < sizeof kinds / sizeof *kinds; h++) {
+        bench b;
+        setup(&b, TT_F32);
+        b.p.harm = kinds[h];
+        b.p.bad = 1;
+        b.p.cost_ns[1] = 10;
+        assert_true(tune_by_starts(&b, 2e-6, 40e-6, 20) > 1); /* at first, one is proven */
+        for (size_t s = 0; s < SHAPES; s++)
+            assert_int_equal(cell(&b, s, 1)->state, TT_TUNE_WRONG);
+        teardown(&b);
+    }
+}
+
+/* ---- f32 against bf16 ---- */
+
+typedef struct duel {
+    bench sides[2];
+    tt_tune_target targets[2];
+    tt_tuning tunings[2], out;
+    tt_tune_options options;
+    tt_clock clock;
+} duel;
+
+static uint64_t duel_now(void *user)
+{
+    const duel *d = user;
+    return d->sides[0].p.now_ns + d->sides[1].p.now_ns;
+}
+
+/* Both tuned, or only begun; then all products of a side cost so much. */
+static void setup_duel(duel *d, bool tuned, uint64_t f32_ns, uint64_t bf16_ns)
+{
+    for (int i = 0; i < 2; i++) {
+        bench *side = &d->sides[i];
+        setup(side, i == 0 ? TT_F32 : TT_BF16);
+        d->targets[i] = side->target;
+        if (tuned)
+            assert_int_equal(tt_tune_with(&d->targets[i], &side->options, &d->tunings[i]), TT_OK);
+        else
+            assert_int_equal(tt_tuning_begin(&d->targets[i], &side->options, &d->tunings[i]),
+                             TT_OK);
+        for (int c = 0; c < CANDIDATES; c++)
+            side->p.cost_ns[c] = i == 0 ? f32_ns : bf16_ns;
+    }
+    assert_int_equal(tt_comparison_begin(d->tunings, &d->out), TT_OK);
+    d->options = d->sides[0].options;
+    d->clock = (tt_clock){duel_now, d};
+    d->options.clock = &d->clock;
+}
+
+static void teardown_duel(duel *d)
+{
+    tt_tuning_clear(&d->out);
+    for (int i = 0; i < 2; i++) {
+        tt_tuning_clear(&d->tunings[i]);
+        teardown(&d->sides[i]);
+    }
+}
+
+static bool takes_bf16(duel *d)
+{
+    assert_int_equal(tt_compare_further(d->targets, d->tunings, &d->options, &d->out), TT_OK);
+    for (int op = 1; op < TT_PRODUCTS; op++)
+        assert_int_equal(d->out.chosen[op], d->out.chosen[0]);
+    return d->out.chosen[0] == 1;
+}
+
+/* bf16 only where it is faster by more than the tie band, whatever disturbs the timing. */
+static void test_faster_or_not(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t f32, bf16;
+        bool taken;
+    } cases[] = {{1000, 500, true},  {1000, 900, true},   {1000, 985, false},
+                 {1000, 975, false}, {1000, 1000, false}, {1000, 3000, false}};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        duel d;
+        setup_duel(&d, i % 2 == 0, cases[i / 2].f32, cases[i / 2].bf16);
+        d.sides[0].p.disturbance_ns = d.sides[1].p.disturbance_ns = 2000;
+        assert_int_equal(takes_bf16(&d), cases[i / 2].taken);
+        assert_true(d.out.complete);
+        for (size_t c = 0; c < 2 * SHAPES; c++)
+            assert_int_equal(d.out.cells[c].state, TT_TUNE_TIMED);
+        assert_true(fabs(tt_tuning_seconds(&d.out, TT_OP_LINEAR_FORWARD, 1) -
+                         2e-9 * (double)cases[i / 2].bf16) < 1e-15);
+        teardown_duel(&d);
+    }
+}
+
+/* A fast bf16 that is wrong in one product is never timed on it, and not taken. */
+static void test_wrong_bf16(void **state)
+{
+    (void)state;
+    for (int h = HARM_REMAINDER; h <= HARM_BEFORE; h++) {
+        for (int op = TT_OP_LINEAR_FORWARD; op <= TT_OP_LINEAR_WGRAD; op++) {
+            duel d;
+            if (h == HARM_OTHER_BITS) /* nothing to compare them with */
+                continue;
+            setup_duel(&d, false, 1000, 10);
+            d.sides[1].p.harm = (harm)h;
+            d.sides[1].p.op = (tt_op)op;
+            assert_false(takes_bf16(&d));
+            assert_true(d.out.complete);
+            assert_int_equal(d.out.cells[2 * op + 1].state, TT_TUNE_WRONG);
+            assert_int_equal(d.out.cells[2 * op + 1].rounds, 0);
+            teardown_duel(&d);
+        }
+    }
+}
+
+/* Where the time is up first, f32 stays; another start goes on. */
+static void test_time_for_bf16(void **state)
+{
+    (void)state;
+    for (double budget = 0; budget < 60e-6; budget += 1e-6) {
+        duel d;
+        setup_duel(&d, false, 1000, 500);
+        d.options.budget_seconds = budget;
+        bool taken = takes_bf16(&d);
+        assert_int_equal(taken, d.out.complete);
+        assert_true((double)duel_now(&d) * 1e-9 < budget + 4000e-9);
+        assert_true(d.out.complete || budget < 50e-6);
+        for (int start = 0; start < 20 && !d.out.complete; start++) {
+            d.options.budget_seconds = 12e-6;
+            taken = takes_bf16(&d);
+            assert_int_equal(taken, d.out.complete);
+        }
+        assert_true(d.out.complete);
+        teardown_duel(&d);
+    }
+}
+
 /* ---- on a context ---- */
 
 static tt_context *context_with(tt_dtype compute, bool guard)
@@ -582,19 +784,15 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_candidates),
-        cmocka_unit_test(test_wrong_candidates_bf16),
-        cmocka_unit_test(test_all_wrong),
-        cmocka_unit_test(test_fast_class),
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_unacceptable),
-        cmocka_unit_test(test_tie_band),
-        cmocka_unit_test(test_disturbed),
-        cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_budget_and_harm),
-        cmocka_unit_test(test_nothing_to_choose),
-        cmocka_unit_test(test_real_contexts),
-        cmocka_unit_test(test_check_products),
+        cmocka_unit_test(test_wrong_candidates), cmocka_unit_test(test_wrong_candidates_bf16),
+        cmocka_unit_test(test_all_wrong),        cmocka_unit_test(test_fast_class),
+        cmocka_unit_test(test_choice),           cmocka_unit_test(test_unacceptable),
+        cmocka_unit_test(test_tie_band),         cmocka_unit_test(test_disturbed),
+        cmocka_unit_test(test_budget),           cmocka_unit_test(test_budget_and_harm),
+        cmocka_unit_test(test_further),          cmocka_unit_test(test_further_and_harm),
+        cmocka_unit_test(test_faster_or_not),    cmocka_unit_test(test_wrong_bf16),
+        cmocka_unit_test(test_time_for_bf16),    cmocka_unit_test(test_nothing_to_choose),
+        cmocka_unit_test(test_real_contexts),    cmocka_unit_test(test_check_products),
         cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

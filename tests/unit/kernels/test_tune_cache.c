@@ -209,6 +209,102 @@ static void test_damage(void **state)
     teardown(&b);
 }
 
+/* A clock of a tick at every question. */
+static uint64_t tick(void *user)
+{
+    return *(uint64_t *)user += 1000000;
+}
+
+static size_t count_known(const tt_tuning *tuning)
+{
+    size_t known = 0;
+    for (size_t i = 0; i < tuning->shape_count * tuning->candidate_count; i++)
+        known += tuning->cells[i].state >= TT_TUNE_WRONG;
+    return known;
+}
+
+/* A start that runs out of time leaves what it knows to the next. */
+static void test_further(void **state)
+{
+    (void)state;
+    bench b;
+    tt_log_sink log;
+    tt_tuning tuning;
+    uint64_t now = 0;
+    const tt_clock clock = {tick, &now};
+    size_t known = 0, starts = 0;
+    setup(&b, &log);
+    b.options.clock = &clock;
+    b.options.budget_seconds = 0;
+    assert_int_equal(tt_tune(b.context, &b.options, &tuning), TT_OK); /* nothing to keep */
+    tt_tuning_clear(&tuning);
+    tt_text path;
+    tt_text_init(&path);
+    assert_int_equal(tt_tune_cache_file(b.context, &b.options, &path), TT_ENOTFOUND);
+    tt_text_clear(&path);
+    b.options.budget_seconds = 0.1;
+    for (bool complete = false; !complete; starts++) {
+        assert_int_equal(tt_tune(b.context, &b.options, &tuning), TT_OK);
+        complete = tuning.complete;
+        assert_false(tuning.cached);
+        assert_true(starts < 100 && count_known(&tuning) >= known);
+        known = count_known(&tuning);
+        tt_tuning_clear(&tuning);
+    }
+    assert_true(starts > 2);
+    tune(&b, true, &tuning);
+    tt_tuning_clear(&tuning);
+    /* What is measured afresh replaces it only when it is whole. */
+    b.options.fresh = true;
+    assert_int_equal(tt_tune(b.context, &b.options, &tuning), TT_OK);
+    assert_false(tuning.complete);
+    tt_tuning_clear(&tuning);
+    b.options.fresh = false;
+    tune(&b, true, &tuning);
+    tt_tuning_clear(&tuning);
+    teardown(&b);
+}
+
+/* f32 against bf16: the same answer from the cache, and nothing of the context changes. */
+static void test_compute(void **state)
+{
+    (void)state;
+    bench b;
+    tt_log_sink log;
+    tt_tuning tunings[2], first, again;
+    setup(&b, &log);
+    assert_int_equal(tt_context_set_tile(b.context, tiles[1]), TT_OK);
+    assert_int_equal(tt_tune_compute(b.context, &b.options, tunings, &first), TT_OK);
+    assert_true(first.complete && !first.cached && first.candidate_count == 2);
+    assert_string_equal(first.candidates[1].variant, "bf16");
+    tt_tuning_clear(&tunings[0]);
+    tt_tuning_clear(&tunings[1]);
+    assert_int_equal(tt_tune_compute(b.context, &b.options, tunings, &again), TT_OK);
+    assert_true(again.complete && again.cached && tunings[0].cached && tunings[1].cached);
+    assert_memory_equal(again.chosen, first.chosen, sizeof first.chosen);
+    assert_memory_equal(again.cells, first.cells, 4 * sizeof *first.cells);
+    assert_memory_equal(&again.tile, &tunings[first.chosen[0]].tile, sizeof again.tile);
+    tt_tuning_clear(&again);
+    /* Each tuning is that of a run which was told its compute type. */
+    tune(&b, true, &again);
+    tt_tuning_clear(&again);
+    assert_int_equal(tt_context_compute(b.context), TT_F32);
+    assert_int_equal(tt_context_tile(b.context).k, tiles[1].k);
+    tt_tuning_clear(&tunings[0]);
+    tt_tuning_clear(&tunings[1]);
+    /* Without time there is no answer, and f32 stays. */
+    b.options.cache = NULL;
+    b.options.budget_seconds = 0;
+    assert_int_equal(tt_tune_compute(b.context, &b.options, tunings, &again), TT_OK);
+    assert_true(!again.complete && again.chosen[0] == 0);
+    tt_tuning_clear(&again);
+    tt_tuning_clear(&tunings[0]);
+    tt_tuning_clear(&tunings[1]);
+    tt_tuning_clear(&first);
+    assert_int_equal(tt_tune_compute(b.context, NULL, tunings, &again), TT_EINVAL);
+    teardown(&b);
+}
+
 /* What cannot be kept is told of, and the run goes on. */
 static void test_no_place(void **state)
 {
@@ -266,7 +362,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_other_questions),
         cmocka_unit_test(test_damage),       cmocka_unit_test(test_no_place),
-        cmocka_unit_test(test_side_by_side),
+        cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_further),
+        cmocka_unit_test(test_compute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
