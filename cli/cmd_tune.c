@@ -17,6 +17,7 @@ typedef struct job {
     cli_settings settings;
     tt_tuner *tuner;
     tt_tuning tuning, again;
+    tt_tuning types[2], comparison; /* where the compute type is chosen, too */
 } job;
 
 static void warn(void *user, tt_log_level level, const char *message)
@@ -47,6 +48,21 @@ static tt_status prepare(job *j)
     options.show_all = cli_given(arguments, CLI_EXPLAIN);
     options.log = &warnings;
     return status ? status : tt_tuner_create(&options, &j->tuner);
+}
+
+static bool chooses_compute(const job *j)
+{
+    return tt_config_is_auto(j->settings.config, "kernels.compute");
+}
+
+/* What is kept of each compute type lies in a file of its own. */
+static tt_status need_compute(const job *j, cli_option_id id)
+{
+    return chooses_compute(j)
+               ? tt_fail(TT_ECONFIG,
+                         "tune --%s is for one compute type: set kernels.compute to f32 or bf16",
+                         cli_options[id].name)
+               : TT_OK;
 }
 
 static tt_status need_cache(const job *j, cli_option_id id)
@@ -81,12 +97,19 @@ static tt_status verify(job *j)
     tt_text differences;
     tt_text_init(&path);
     tt_text_init(&differences);
-    tt_status status = need_cache(j, CLI_VERIFY);
+    tt_status status = need_compute(j, CLI_VERIFY);
+    if (!status) {
+        status = need_cache(j, CLI_VERIFY);
+    }
     if (!status) {
         status = tt_tune_cache_file(tt_tuner_context(j->tuner), &again, &path);
     }
     if (!status) {
         status = tt_tune(tt_tuner_context(j->tuner), &again, &j->tuning);
+    }
+    if (!status && !j->tuning.complete) {
+        status = tt_fail(TT_ENOTFOUND, "%s: the time was up before all was measured; tune again",
+                         path.data);
     }
     again.cache = NULL;
     if (!status) {
@@ -113,6 +136,8 @@ static tt_status print(const job *j)
     tune_report report = {.tuning = &j->tuning,
                           .options = tt_tuner_question_of(j->tuner),
                           .peaks = {.size = sizeof report.peaks},
+                          .types = j->comparison.cells ? j->types : NULL,
+                          .comparison = &j->comparison,
                           .threads = tt_context_threads(context),
                           .compute = tt_context_compute(context)};
     tt_status status = tt_measure_peaks(context, peak_seconds, &report.peaks);
@@ -131,6 +156,20 @@ static tt_status print(const job *j)
     return status;
 }
 
+/* In the compute type that is the better one, which the context has from then on. */
+static tt_status choose_compute(job *j)
+{
+    tt_context *context = tt_tuner_context(j->tuner);
+    tt_status status =
+        tt_tune_compute(context, tt_tuner_question_of(j->tuner), j->types, &j->comparison);
+    if (status) {
+        return status;
+    }
+    const size_t chosen = j->comparison.chosen[0];
+    j->tuning = j->types[chosen];
+    return tt_context_set_compute(context, chosen ? TT_BF16 : TT_F32);
+}
+
 static tt_status tune(job *j)
 {
     const char *import = j->arguments->values[CLI_IMPORT];
@@ -139,14 +178,16 @@ static tt_status tune(job *j)
     const tt_tune_options *question = tt_tuner_question_of(j->tuner);
     tt_status status = TT_OK;
     if (import) {
-        status = need_cache(j, CLI_IMPORT);
+        status = need_compute(j, CLI_IMPORT);
+        status = status ? status : need_cache(j, CLI_IMPORT);
         status = status ? status : tt_tune_cache_import(context, question, import);
     }
     if (!status && export) {
-        status = need_cache(j, CLI_EXPORT);
+        status = need_compute(j, CLI_EXPORT);
+        status = status ? status : need_cache(j, CLI_EXPORT);
     }
     if (!status) {
-        status = tt_tune(context, question, &j->tuning);
+        status = chooses_compute(j) ? choose_compute(j) : tt_tune(context, question, &j->tuning);
     }
     if (!status && export) {
         status = tt_tune_cache_export(context, question, export);
@@ -180,8 +221,13 @@ int cmd_tune(const cli_arguments *arguments)
                                                     : tune(&j);
     }
     int code = cli_report(status);
-    tt_tuning_clear(&j.tuning);
+    if (!j.comparison.cells) { /* else it is one of them */
+        tt_tuning_clear(&j.tuning);
+    }
     tt_tuning_clear(&j.again);
+    tt_tuning_clear(&j.types[0]);
+    tt_tuning_clear(&j.types[1]);
+    tt_tuning_clear(&j.comparison);
     tt_tuner_destroy(j.tuner);
     cli_settings_clear(&j.settings);
     return code;

@@ -2,6 +2,8 @@
 
 #include "output.h"
 
+#include "trimtab/training.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,11 +175,61 @@ static void draw_summary(const tune_report *report, tt_text *out)
     }
 }
 
+/* ---- f32 against bf16 ---- */
+
+/* Every product in both, each with its tile and variant. */
+static void draw_sides(const tune_report *report, tt_text *out)
+{
+    const tt_tuning *comparison = report->comparison;
+    char name[64];
+    tt_text_addf(out, "\n%-32s%6s%12s%12s%12s\n", "f32 against bf16", "times", "f32 ms", "bf16 ms",
+                 "bf16 / f32");
+    for (size_t s = 0; s < comparison->shape_count; s++) {
+        const tt_tune_cell *f32 = cell_of(comparison, s, 0);
+        const tt_tune_cell *bf16 = cell_of(comparison, s, 1);
+        tt_text_addf(out, "%-32s%6d", shape_name(&comparison->shapes[s], name),
+                     comparison->shapes[s].count);
+        if (f32->state == TT_TUNE_TIMED && bf16->state == TT_TUNE_TIMED) {
+            tt_text_addf(out, "%12.3f%12.3f%12.2f\n", 1e3 * f32->seconds, 1e3 * bf16->seconds,
+                         bf16->seconds / f32->seconds);
+        } else if (bf16->state == TT_TUNE_WRONG) {
+            tt_text_addf(out, "  bf16 is wrong: %s times its error bound\n",
+                         cli_number(bf16->error, name));
+        } else {
+            tt_text_addf(out, "  not timed\n");
+        }
+    }
+}
+
+static void draw_compute(const tune_report *report, tt_text *out)
+{
+    const tt_tuning *comparison = report->comparison;
+    const double seconds[2] = {tt_compute_seconds(comparison, 0),
+                               tt_compute_seconds(comparison, 1)};
+    const char *isa = tt_isa_name(tt_compute_isa(report->types));
+    tt_text_addf(out, "\ncompute %s: ", comparison->candidates[comparison->chosen[0]].variant);
+    if (isfinite(seconds[0]) && isfinite(seconds[1])) {
+        tt_text_addf(out, "a step's products take %.3f ms in f32, %.3f ms in bf16 (%s): %.2f%s\n",
+                     1e3 * seconds[0], 1e3 * seconds[1], isa, seconds[1] / seconds[0],
+                     comparison->cached ? " (measured before)" : "");
+    } else {
+        tt_text_addf(out, "bf16 (%s) %s\n", isa,
+                     comparison->complete ? "or f32 is wrong; see --explain"
+                                          : "was not timed: the time was up before");
+    }
+}
+
 void tune_draw(const tune_report *report, bool explain, tt_text *out)
 {
     draw_shapes(report, out);
     for (size_t s = 0; explain && s < report->tuning->shape_count; s++) {
         draw_candidates(report, s, out);
+    }
+    if (report->types) {
+        if (explain) {
+            draw_sides(report, out);
+        }
+        draw_compute(report, out);
     }
     draw_summary(report, out);
 }
@@ -219,6 +271,19 @@ static json_t *shape_json(const tune_report *report, size_t shape)
                      cell_json(report, shape, tuning->incumbent[s->op]), "candidates", list);
 }
 
+/* As in the journal of a run; null where the compute type was given. */
+static json_t *compute_json(const tune_report *report)
+{
+    tt_text text;
+    json_t *out = NULL;
+    tt_text_init(&text);
+    if (report->types && !tt_compute_evidence(report->types, report->comparison, &text)) {
+        out = json_loads(text.data, 0, NULL);
+    }
+    tt_text_clear(&text);
+    return out ? out : json_null();
+}
+
 json_t *tune_json(const tune_report *report)
 {
     const tt_tuning *tuning = report->tuning;
@@ -234,12 +299,13 @@ json_t *tune_json(const tune_report *report)
         json_object_set_new(variants, tt_op_name((tt_op)op),
                             json_string(tuning->candidates[tuning->chosen[op]].variant));
     }
-    return json_pack("{s:[i, i, i], s:o, s:o, s:s, s:i, s:o, s:b, s:b, s:f, s:o}", "tile",
+    return json_pack("{s:[i, i, i], s:o, s:o, s:s, s:o, s:i, s:o, s:b, s:b, s:f, s:o}", "tile",
                      tuning->tile.m, tuning->tile.n, tuning->tile.k, "variants", variants,
                      "of_default", cli_json_number(now / before), "compute",
-                     tt_dtype_name(report->compute), "threads", report->threads, "peak_flops",
-                     cli_json_number(peak_of(report)), "from_cache", tuning->cached, "complete",
-                     tuning->complete, "seconds", tuning->seconds, "shapes", shapes);
+                     tt_dtype_name(report->compute), "f32_against_bf16", compute_json(report),
+                     "threads", report->threads, "peak_flops", cli_json_number(peak_of(report)),
+                     "from_cache", tuning->cached, "complete", tuning->complete, "seconds",
+                     tuning->seconds, "shapes", shapes);
 }
 
 /* ---- differences ---- */

@@ -9,7 +9,9 @@
 typedef struct tune_report {
     const tt_tuning *tuning;
     const tt_tune_options *options;
-    tt_peaks peaks; /* measured in this run */
+    const tt_tuning *types;      /* f32's and bf16's, where the compute type was chosen; or NULL */
+    const tt_tuning *comparison; /* of them */
+    tt_peaks peaks;              /* measured in this run */
     int threads;
     tt_dtype compute;
 } tune_report;

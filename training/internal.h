@@ -38,8 +38,8 @@ struct tt_training {
     tt_compressor *compressor;
     tt_moments_policy moments; /* in force */
     tt_variant_choice variant; /* in force */
-    tt_tuning tuning;          /* of this run's products, if tuned */
-    bool tuned;
+    tt_tuning tuning[2];       /* of this run's products in f32 and in bf16, where tuned */
+    bool tuned[2];
     double activation_error;                                 /* of this step's passes, the worst */
     int moments_reconstruction, moments_update, activations; /* indices of error targets */
     int32_t *tokens, *targets;                               /* one microbatch */
@@ -101,7 +101,7 @@ tt_status tt_training_validate(tt_training *training, double *loss);
 /* steer/: optimizations */
 extern const char *const tt_tile_keys[3];
 tt_tile tt_tile_from(const tt_config *config);
-/* kernels.compute; `auto` begins with f32. */
+/* kernels.compute; `auto` is f32 until it has been measured. */
 tt_dtype tt_compute_from(const tt_config *config);
 extern const char *const tt_product_keys[3];
 tt_variant_choice tt_variant_from(const tt_config *config);

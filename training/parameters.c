@@ -327,7 +327,8 @@ static const tt_param table[] = {
      .mutability = TT_MUTABLE_AT_STEP,
      .owner = "kernels",
      .help = "what products and activations are computed in; parameters, residual stream and sums "
-             "stay f32; auto: bf16 where the machine has tiles for it and they prove right"},
+             "stay f32; auto: bf16 where it is measured to be faster at the run's own products and "
+             "proves right"},
     {.key = "kernels.linear_forward",
      .type = TT_TYPE_STRING,
      .unit = "",

@@ -330,7 +330,8 @@ void tt_training_destroy(tt_training *training)
     tt_dataset_close(training->data);
     tt_resume_clear(&training->resume);
     tt_text_clear(&training->sample);
-    tt_tuning_clear(&training->tuning);
+    tt_tuning_clear(&training->tuning[0]);
+    tt_tuning_clear(&training->tuning[1]);
     free(training->tokens);
     free(training->targets);
     free(training->rates);

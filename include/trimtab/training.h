@@ -328,8 +328,18 @@ TT_API tt_status tt_tuner_create(const tt_tuner_options *options, tt_tuner **out
 TT_API void tt_tuner_destroy(tt_tuner *tuner);
 /* Threads and compute type are the configuration's. */
 TT_API tt_context *tt_tuner_context(tt_tuner *tuner);
-/* What is asked: for tt_tune and tt_tune_cache_*. `fresh` may be set, and `cache` be NULL. */
+/* What is asked: for tt_tune, tt_tune_compute and tt_tune_cache_*. `fresh` may be set, and `cache`
+ * be NULL. */
 TT_API tt_tune_options *tt_tuner_question_of(tt_tuner *tuner);
+/* What tt_tune_compute found, added to *out as one JSON object: {"chosen", "f32" and "bf16":
+ * {"seconds_per_step": null unless timed, "error_share", "tile", "variants"}, "ratio": of bf16's
+ * time to f32's, "conforms", "isa", "complete", "from_cache", "seconds"}. */
+TT_API tt_status tt_compute_evidence(const tt_tuning tunings[2], const tt_tuning *comparison,
+                                     tt_text *out);
+/* Seconds that a step's products take on a side of it (0: f32, 1: bf16); INFINITY unless timed. */
+TT_API double tt_compute_seconds(const tt_tuning *comparison, int side);
+/* The strongest instruction set among the variants that bf16 was compared with. */
+TT_API tt_isa tt_compute_isa(const tt_tuning tunings[2]);
 
 #ifdef __cplusplus
 }

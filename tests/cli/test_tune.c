@@ -79,6 +79,39 @@ static void test_pinned(void **state)
     expect_error(78, "kernels.linear_forward", "tune tiny.yaml -s kernels.linear_forward=fastest");
 }
 
+/* The compute type: a record of both, the same from the cache, and the choice that follows. */
+static void test_compute(void **state)
+{
+    (void)state;
+    json_t *first = tune_json("-s kernels.compute=auto");
+    json_t *again = tune_json("-s kernels.compute=auto");
+    json_t *pinned = tune_json("-s kernels.compute=f32");
+    json_t *record = json_object_get(first, "f32_against_bf16");
+    assert_true(json_is_true(json_object_get(record, "complete")));
+    assert_true(json_is_true(json_object_get(record, "conforms")));
+    assert_string_equal(json_string_value(json_object_get(record, "chosen")),
+                        json_string_value(json_object_get(first, "compute")));
+    double ratio = json_real_value(json_object_get(record, "ratio"));
+    assert_true(ratio > 0);
+    assert_true((ratio < 1 / 1.06) <=
+                (strcmp(json_string_value(json_object_get(record, "chosen")), "bf16") == 0));
+    json_t *kept = json_object_get(again, "f32_against_bf16");
+    assert_true(json_is_true(json_object_get(kept, "from_cache")));
+    assert_true(json_equal(json_object_get(kept, "ratio"), json_object_get(record, "ratio")));
+    assert_true(json_is_null(json_object_get(pinned, "f32_against_bf16")));
+    assert_true(json_is_true(json_object_get(pinned, "from_cache"))); /* the same question */
+    json_decref(first);
+    json_decref(again);
+    json_decref(pinned);
+    outcome o =
+        expect_success("tune tiny.yaml --explain --budget 60 -s kernels.compute=auto " HERE);
+    assert_true(holds(o.out, "bf16 / f32"));
+    assert_true(holds(o.out, "\ncompute "));
+    outcome_clear(&o);
+    expect_error(78, "one compute type", "tune tiny.yaml --verify -s kernels.compute=auto " HERE);
+    expect_error(78, "one compute type", "tune tiny.yaml --export x -s kernels.compute=auto " HERE);
+}
+
 static void test_export_and_import(void **state)
 {
     (void)state;
@@ -150,9 +183,13 @@ static void test_usage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),          cmocka_unit_test(test_json),
-        cmocka_unit_test(test_pinned),         cmocka_unit_test(test_export_and_import),
-        cmocka_unit_test(test_damage_is_told), cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_pinned),
+        cmocka_unit_test(test_compute),
+        cmocka_unit_test(test_export_and_import),
+        cmocka_unit_test(test_damage_is_told),
+        cmocka_unit_test(test_verify),
         cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

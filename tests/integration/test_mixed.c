@@ -242,61 +242,93 @@ static void a_trial_leaves_no_trace(void **state)
     }
 }
 
-/* The reference's products in bf16, which the linker leads here, and tiles that are not there. */
-static bool has_wrong_product, pretends_tiles;
+/* The reference's products, which the linker leads here. */
+typedef enum fault { AS_IT_IS, SLOW_F32, SLOW_BF16, WRONG_BF16 } fault;
+static fault product;
+tt_status __real_tt_linear_forward_f32__reference(const void *exec, const void *args);
+tt_status __wrap_tt_linear_forward_f32__reference(const void *exec, const void *args);
 tt_status __real_tt_linear_forward_bf16__reference(const void *exec, const void *args);
 tt_status __wrap_tt_linear_forward_bf16__reference(const void *exec, const void *args);
-bool __real_tt_isa_available(tt_isa isa);
-bool __wrap_tt_isa_available(tt_isa isa);
+
+static void lose_time(void)
+{
+    tt_clock clock = tt_clock_monotonic();
+    const uint64_t begin = tt_clock_now(&clock), lost = 5000000;
+    while (tt_clock_now(&clock) - begin < lost) {
+    }
+}
+
+tt_status __wrap_tt_linear_forward_f32__reference(const void *exec, const void *args)
+{
+    if (product == SLOW_F32) {
+        lose_time();
+    }
+    return __real_tt_linear_forward_f32__reference(exec, args);
+}
 
 tt_status __wrap_tt_linear_forward_bf16__reference(const void *exec, const void *args)
 {
     const tt_linear_forward_args *g = args;
     const tt_status status = __real_tt_linear_forward_bf16__reference(exec, args);
-    if (has_wrong_product && !g->real_y) {
+    if (product == SLOW_BF16) {
+        lose_time();
+    }
+    if (product == WRONG_BF16 && !g->real_y) {
         ((uint16_t *)g->y)[g->m * g->n / 2] ^= 0x80; /* twice as much, or half */
     }
     return status;
 }
 
-bool __wrap_tt_isa_available(tt_isa isa)
+/* The compute type that `auto` comes to, as the record of the choice explains it. */
+static tt_dtype begin_with_auto(const char *folder, const char *seconds, fault what,
+                                const char *record)
 {
-    return (pretends_tiles && isa == TT_ISA_AMX_BF16) || __real_tt_isa_available(isa);
-}
-
-/* The compute type that `auto` comes to. */
-static tt_dtype begin_with_auto(const char *folder, bool tiles, bool wrong)
-{
-    static const char *const settings[] = {"kernels.compute=auto", "kernels.variant=reference",
-                                           "train.accumulate=2", NULL};
+    const char *const settings[] = {"kernels.compute=auto",
+                                    "kernels.variant=reference",
+                                    "kernels.tune_cache=off",
+                                    "train.accumulate=2",
+                                    seconds,
+                                    NULL};
     fixture_run run;
+    char journal[64];
+    product = what;
     assert_int_equal(fixture_create(&shared, folder, NULL, settings, NULL, &run), TT_OK);
     tt_training *training = run.training;
-    pretends_tiles = tiles;
-    has_wrong_product = wrong;
-    assert_int_equal(tt_orchestrator_start(training->orchestrator), TT_OK);
-    pretends_tiles = false;
-    tt_step_record record;
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(tt_training_step(training, &record), TT_OK);
-        assert_true(record.published);
+    if (tt_orchestrator_start(training->orchestrator)) {
+        fail_msg("%s", tt_error_message());
     }
-    has_wrong_product = false;
+    tt_step_record step;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(tt_training_step(training, &step), TT_OK);
+        assert_true(step.published);
+    }
+    product = AS_IT_IS;
     const tt_dtype compute = tt_context_compute(training->context);
     assert_string_equal(tt_context_variant(training->context, TT_OP_LINEAR_FORWARD)->name,
                         "reference");
     fixture_destroy(&run);
+    snprintf(journal, sizeof journal, "%s/decisions.jsonl", folder);
+    char *text = fixture_read(fixture_path(&shared, journal));
+    if (!strstr(text, record)) {
+        fail_msg("not recorded: %s in %s", record, text);
+    }
+    free(text);
     return compute;
 }
 
-static void auto_is_bf16_where_tiles_prove_right(void **state)
+/* bf16 only where the run's own products prove right in it and it is faster at them. */
+static void auto_is_bf16_where_it_is_faster(void **state)
 {
     (void)state;
-    assert_int_equal(begin_with_auto("auto-tiles", true, false), TT_BF16);
-    assert_int_equal(begin_with_auto("auto-wrong", true, true), TT_F32);
-    if (!tt_isa_available(TT_ISA_AMX_BF16)) {
-        assert_int_equal(begin_with_auto("auto-none", false, false), TT_F32);
-    }
+    static const char *const enough = "kernels.tune_seconds=60";
+    assert_int_equal(begin_with_auto("auto-fast", enough, SLOW_F32, "\"chosen\":\"bf16\""),
+                     TT_BF16);
+    assert_int_equal(begin_with_auto("auto-slow", enough, SLOW_BF16, "\"conforms\":true"), TT_F32);
+    assert_int_equal(begin_with_auto("auto-wrong", enough, WRONG_BF16, "\"conforms\":false"),
+                     TT_F32);
+    assert_int_equal(
+        begin_with_auto("auto-none", "kernels.tune_seconds=0", SLOW_F32, "\"complete\":false"),
+        TT_F32);
 }
 
 static void a_wrong_product_does_not_conform(void **state)
@@ -311,11 +343,11 @@ static void a_wrong_product_does_not_conform(void **state)
     assert_int_equal(tt_config_derive(run.config, "kernels.compute", "bf16", "test", &candidate),
                      TT_OK);
     assert_int_equal(what.conform(what.user, candidate), TT_OK);
-    has_wrong_product = true;
+    product = WRONG_BF16;
     assert_int_equal(what.conform(what.user, candidate), TT_EGATE);
     assert_non_null(strstr(tt_error_message(), "compute: linear_forward"));
     assert_int_equal(what.conform(what.user, run.config), TT_OK); /* in f32 */
-    has_wrong_product = false;
+    product = AS_IT_IS;
     assert_int_equal(tt_context_compute(training->context), TT_F32);
     tt_config_destroy(candidate);
     fixture_destroy(&run);
@@ -368,7 +400,7 @@ int main(void)
         cmocka_unit_test(int8_yields_to_bf16),
         cmocka_unit_test(packed_weights_change_no_bit),
         cmocka_unit_test(a_trial_leaves_no_trace),
-        cmocka_unit_test(auto_is_bf16_where_tiles_prove_right),
+        cmocka_unit_test(auto_is_bf16_where_it_is_faster),
         cmocka_unit_test(a_wrong_product_does_not_conform),
         cmocka_unit_test(wrong_bf16_convicts_compute),
     };

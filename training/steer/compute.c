@@ -1,10 +1,11 @@
 /* Mixed precision, as an optimization that the orchestrator steers: products and activations in
- * bf16, all else in f32. `auto` is bf16 where the machine has tiles for it and they compute the
- * run's products right; without them bf16 is mostly slower than f32, and is there for whom it is
- * set. */
-#include "../internal.h"
+ * bf16, all else in f32. `auto` is bf16 where the run's own products prove right in it and take
+ * less time than in f32, each with the tile and the variants that the tuner finds for it: whether
+ * they do depends on the machine and on the shapes. */
+#include "tuner.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,45 +25,144 @@ static tt_status conform(void *user, const tt_config *config)
     return tt_products_conform(user, config, "compute");
 }
 
-/* Whether the run's products are right in bf16. */
-static tt_status prove(tt_training *training, const tt_config *config, bool *right)
+/* ---- the record of a comparison ---- */
+
+enum { PRODUCTS = 3, SIDES = 2 };
+
+static const tt_variant_info *find_variant(tt_op op, tt_dtype compute, const char *name)
 {
-    tt_config *candidate = NULL;
-    tt_status status = tt_config_derive(config, keys[0], "bf16", "compute", &candidate);
-    if (!status) {
-        status = conform(training, candidate);
+    for (size_t i = 0; i < tt_variant_count(); i++) {
+        const tt_variant_info *info = tt_variant_at(i);
+        if (info->op == op && info->dtype == compute && strcmp(info->name, name) == 0) {
+            return info;
+        }
     }
-    tt_config_destroy(candidate);
-    *right = !status;
-    if (status != TT_EGATE) {
-        return status;
+    return NULL;
+}
+
+tt_isa tt_compute_isa(const tt_tuning tunings[2])
+{
+    tt_isa isa = TT_ISA_ANY;
+    for (int op = 0; op < PRODUCTS; op++) {
+        const char *name = tunings[1].candidates[tunings[1].chosen[op]].variant;
+        const tt_variant_info *info = find_variant((tt_op)op, TT_BF16, name);
+        isa = info && info->isa > isa ? info->isa : isa;
     }
-    tt_log(training->log, TT_LOG_WARN, "%s; the run computes in f32", tt_error_message());
-    return TT_OK;
+    return isa;
+}
+
+double tt_compute_seconds(const tt_tuning *comparison, int side)
+{
+    double seconds = 0;
+    for (int op = 0; op < PRODUCTS; op++) {
+        seconds += tt_tuning_seconds(comparison, (tt_op)op, (size_t)side);
+    }
+    return seconds;
+}
+
+/* The first shape on which bf16 is wrong, or shape_count. */
+static size_t wrong_shape(const tt_tuning *comparison)
+{
+    size_t s = 0;
+    while (s < comparison->shape_count && comparison->cells[s * SIDES + 1].state != TT_TUNE_WRONG) {
+        s++;
+    }
+    return s;
+}
+
+/* Right on every shape; not yet, where the time was up. */
+static bool bf16_conforms(const tt_tuning *comparison)
+{
+    bool all = true;
+    for (size_t s = 0; s < comparison->shape_count; s++) {
+        all = all && comparison->cells[s * SIDES + 1].state >= TT_TUNE_PROVEN;
+    }
+    return all;
+}
+
+static json_t *number_json(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *side_json(const tt_tuning *tuning, const tt_tuning *comparison, int side)
+{
+    json_t *variants = json_object();
+    double error = 0;
+    for (int op = 0; op < PRODUCTS; op++) {
+        json_object_set_new(variants, tt_op_name((tt_op)op),
+                            json_string(tuning->candidates[tuning->chosen[op]].variant));
+    }
+    for (size_t s = 0; s < comparison->shape_count; s++) {
+        error = fmax(error, comparison->cells[s * SIDES + (size_t)side].error);
+    }
+    return json_pack("{s:o, s:o, s:[i, i, i], s:o}", "seconds_per_step",
+                     number_json(tt_compute_seconds(comparison, side)), "error_share",
+                     number_json(error), "tile", tuning->tile.m, tuning->tile.n, tuning->tile.k,
+                     "variants", variants);
+}
+
+tt_status tt_compute_evidence(const tt_tuning tunings[2], const tt_tuning *comparison, tt_text *out)
+{
+    json_t *evidence = json_pack(
+        "{s:s, s:o, s:o, s:o, s:b, s:s, s:b, s:b, s:f}", "chosen",
+        comparison->candidates[comparison->chosen[0]].variant, "f32",
+        side_json(&tunings[0], comparison, 0), "bf16", side_json(&tunings[1], comparison, 1),
+        "ratio", number_json(tt_compute_seconds(comparison, 1) / tt_compute_seconds(comparison, 0)),
+        "conforms", bf16_conforms(comparison), "isa", tt_isa_name(tt_compute_isa(tunings)),
+        "complete", comparison->complete, "from_cache", comparison->cached, "seconds",
+        tunings[0].seconds + tunings[1].seconds + comparison->seconds);
+    char *text = evidence ? json_dumps(evidence, JSON_COMPACT) : NULL;
+    if (text) {
+        tt_text_add(out, text);
+    }
+    free(text);
+    json_decref(evidence);
+    return text ? tt_text_check(out)
+                : tt_fail(TT_ENOMEM, "no memory for the record of a compute type");
+}
+
+/* ---- the optimization ---- */
+
+static void tell(const tt_training *training, const tt_tuning *comparison)
+{
+    const size_t wrong = wrong_shape(comparison);
+    const double ratio = tt_compute_seconds(comparison, 1) / tt_compute_seconds(comparison, 0);
+    if (wrong < comparison->shape_count) {
+        const tt_gemm_shape *shape = &comparison->shapes[wrong];
+        tt_log(training->log, TT_LOG_WARN,
+               "compute: %s of %lld x %lld x %lld in bf16 is off by %g times its rounding bound; "
+               "the run computes in f32",
+               tt_op_name(shape->op), (long long)shape->m, (long long)shape->n, (long long)shape->k,
+               comparison->cells[wrong * SIDES + 1].error);
+    } else if (!comparison->complete) {
+        tt_log(training->log, TT_LOG_INFO,
+               "compute: f32; the time was up before bf16 was compared with it "
+               "(kernels.tune_seconds)");
+    } else {
+        tt_log(training->log, TT_LOG_INFO,
+               "compute: %s; matrix products in bf16 take %.2f of their time in f32%s",
+               comparison->candidates[comparison->chosen[0]].variant, ratio,
+               comparison->cached ? " (measured before)" : "");
+    }
 }
 
 static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
 {
-    const bool has_tiles = tt_isa_available(TT_ISA_AMX_BF16);
-    bool right = false;
-    tt_status status = has_tiles ? prove(user, config, &right) : TT_OK;
+    tt_training *training = user;
+    tt_tuning comparison;
+    tt_status status = tt_tuner_compare(training, config, &comparison);
     if (status) {
         return status;
     }
-    json_t *evidence = json_pack("{s:s, s:b, s:b}", "isa", tt_isa_name(TT_ISA_AMX_BF16),
-                                 "available", has_tiles, "conforms", right);
-    char *text = evidence ? json_dumps(evidence, JSON_COMPACT) : NULL;
-    if (text) {
-        tt_text_add(&out->evidence, text);
-    }
-    free(text);
-    json_decref(evidence);
+    tell(training, &comparison);
     out->changes[out->change_count].key = keys[0];
     snprintf(out->changes[out->change_count].value, sizeof out->changes[out->change_count].value,
-             "%s", right ? "bf16" : "f32");
+             "%s", comparison.candidates[comparison.chosen[0]].variant);
     out->change_count++;
-    return text ? tt_text_check(&out->evidence)
-                : tt_fail(TT_ENOMEM, "no memory for the record of a compute type");
+    status = tt_compute_evidence(training->tuning, &comparison, &out->evidence);
+    tt_tuning_clear(&comparison);
+    return status;
 }
 
 static tt_status apply(void *user, const tt_config *config)

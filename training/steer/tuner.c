@@ -140,25 +140,54 @@ void tt_tuner_question_clear(tt_tuner_question *question)
     tt_text_clear(&question->cache);
 }
 
+/* The question of a run. */
+static tt_status ask_for(tt_training *training, const tt_config *config, tt_tuner_question *out)
+{
+    tt_status status = tt_tuner_ask(config, tt_model_get_dims(training->model), training->batch,
+                                    training->plan.context, training->context, out);
+    out->options.clock = &training->clock;
+    out->options.log = training->log;
+    if (training->tune_seconds <= 0) {
+        out->options.cache = NULL; /* the default is asked for */
+    }
+    return status;
+}
+
 tt_status tt_tuner_answer(tt_training *training, const tt_config *config, const tt_tuning **out)
 {
-    *out = &training->tuning;
-    if (training->tuned) {
+    const tt_dtype compute = tt_compute_from(config);
+    const tt_dtype before = tt_context_compute(training->context);
+    const int side = compute == TT_BF16;
+    *out = &training->tuning[side];
+    if (training->tuned[side]) {
         return TT_OK;
     }
     tt_tuner_question question;
-    tt_status status = tt_tuner_ask(config, tt_model_get_dims(training->model), training->batch,
-                                    training->plan.context, training->context, &question);
-    question.options.clock = &training->clock;
-    question.options.log = training->log;
-    if (training->tune_seconds <= 0) {
-        question.options.cache = NULL; /* the default is asked for */
+    tt_status status = ask_for(training, config, &question);
+    if (!status) {
+        status = tt_context_set_compute(training->context, compute);
     }
     if (!status) {
-        status = tt_tune(training->context, &question.options, &training->tuning);
+        status = tt_tune(training->context, &question.options, &training->tuning[side]);
+    }
+    training->tuned[side] = status == TT_OK;
+    if (!status) {
+        status = tt_context_set_compute(training->context, before);
     }
     tt_tuner_question_clear(&question);
-    training->tuned = status == TT_OK;
+    return status;
+}
+
+tt_status tt_tuner_compare(tt_training *training, const tt_config *config, tt_tuning *comparison)
+{
+    tt_tuner_question question;
+    tt_status status = ask_for(training, config, &question);
+    if (!status) {
+        status =
+            tt_tune_compute(training->context, &question.options, training->tuning, comparison);
+    }
+    training->tuned[0] = training->tuned[1] = status == TT_OK;
+    tt_tuner_question_clear(&question);
     return status;
 }
 

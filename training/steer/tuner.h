@@ -22,8 +22,11 @@ tt_status tt_tuner_ask(const tt_config *config, const tt_model_dims *dims, int64
                        int64_t time, const tt_context *context, tt_tuner_question *out);
 void tt_tuner_question_clear(tt_tuner_question *question);
 
-/* The answer for this run, which is found once; *out lives as long as `training`. */
+/* The answer for this run in `config`'s compute type, which is found once; *out lives as long as
+ * `training`. */
 tt_status tt_tuner_answer(tt_training *training, const tt_config *config, const tt_tuning **out);
+/* Both, and f32 against bf16; *comparison is the caller's to clear. */
+tt_status tt_tuner_compare(tt_training *training, const tt_config *config, tt_tuning *comparison);
 /* As a JSON object, for the journal. */
 tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_text *out);
 /* What the products now take as a share of what they took; NaN where that was not measured. */
