@@ -16,6 +16,8 @@
 
 #include <trimtab/compression.h>
 
+#include "calm.h"
+
 enum { MAX_ROUNDS = 101, MAX_VARIANTS = 8, TENSORS = 8 };
 
 /* What a row times: PLAIN_ADAMW is TT_OP_ADAMW. */
@@ -265,6 +267,8 @@ int main(int argc, char **argv)
 {
     bench b = {.rounds = 7, .first = true, .n = 10800000, .block = 64};
     double copy = NAN, read = NAN;
+    cli_calm_threads(argv);
+    tt_threads_release_caller();
     if (parse(argc, argv, &b) != 0) {
         fprintf(stderr, "usage: codecs_bench [--json] [--threads N] [--n ELEMENTS] [--block N] "
                         "[--rounds N]\n");

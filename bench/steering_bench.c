@@ -1,6 +1,7 @@
 /* What it costs to be watched: policy, gates with their statistics, slots.
  *
- *   steering_bench [CONFIG] [--set KEY=VALUE,...] [--steps N] [--pairs N] [--threads N] [--json]
+ *   steering_bench [CONFIG] [--set KEY=VALUE,...] [--seconds S] [--steps N] [--pairs N]
+ *                  [--threads N] [--json]
  *
  * Protections cannot be switched off in a run, so each cost is measured as a part, in the same run
  * and in turn with its real steps: after every step its statistics are taken once more, as the
@@ -14,10 +15,13 @@
 #include "internal.h"
 #include "model_internal.h"
 
+#include "calm.h"
 #include "runs.h"
 #include "uncounted.h"
 
 enum { WARM_STEPS = 3, MAX_PAIRS = 101 };
+/* Of a run: at least so many steps, and where the time suffices, so many. */
+enum { LEAST_STEPS = 8, MOST_STEPS = 60 };
 
 /* What must not be exceeded. */
 static const double policy_us_max = 20, gates_share_max = 0.01, slots_share_max = 0.02;
@@ -36,7 +40,8 @@ typedef enum part {
 typedef struct options {
     const char *config;
     bench_settings settings;
-    int pairs, steps, threads;
+    int pairs, threads, seconds;
+    int steps; /* 0: as many as there is time for */
     bool json;
     char root[4096];
 } options;
@@ -320,6 +325,49 @@ static tt_status run_job(void *user, void *result)
     return status;
 }
 
+/* ---- progress ---- */
+
+/* Runs that are done, of how many; on standard error, because the report comes at the very end. */
+typedef struct progress {
+    double begin_us;
+    int done, runs;
+    double seconds; /* that all of it should take; INFINITY where the user has set the steps */
+} progress;
+
+static double seconds_spent(const progress *p)
+{
+    return 1e-6 * (now_us() - p->begin_us);
+}
+
+static int count_runs(const options *o)
+{
+    return 2 + 2 * o->pairs;
+}
+
+static bool run_one(job *j, progress *p, const char *what, run_result *r, double *memory)
+{
+    fprintf(stderr, "steering_bench: run %d of %d (%s), %d steps; %.0f s so far\n", ++p->done,
+            p->runs, what, j->options->steps, seconds_spent(p));
+    return bench_in_child(run_job, j, r, sizeof *r, memory);
+}
+
+/* What fits into the time: a short run tells how long a step takes, and leaves what the tuner has
+ * measured to the others. */
+static bool choose_steps(options *o, progress *p, run_result *r)
+{
+    o->steps = LEAST_STEPS;
+    p->runs = 1 + count_runs(o);
+    job j = {.options = o};
+    if (!run_one(&j, p, "how long a step takes", r, NULL)) {
+        return false;
+    }
+    const double step = 1e-6 * bench_quantile(r->step, r->count, 0.5);
+    const double fit = (o->seconds - seconds_spent(p)) / (step * count_runs(o));
+    o->steps = (int)fmin(fmax(fit, LEAST_STEPS), MOST_STEPS);
+    p->seconds = o->seconds;
+    return true;
+}
+
 /* ---- figures ---- */
 
 typedef struct figures {
@@ -331,6 +379,7 @@ typedef struct figures {
     /* With a thing less without it, step by step. */
     bench_figure nonfinite, verdict, saved;
     double gates_share, gates_and_norm_share;
+    int pairs; /* that there was time for */
     bench_figure slots_ratio, slots_mib[2];
 } figures;
 
@@ -369,45 +418,51 @@ static void summarise_parts(const run_result *r, figures *f)
     f->gates_and_norm_share = (own + f->parts[NORM].median) / f->parts_step_us + f->policy_share;
 }
 
-/* Two slots against one (in place), in turn. */
-static bool measure_slots(const options *o, run_result *r, figures *f)
+/* Two slots against one (in place), in turn; on a machine that has become slow, fewer pairs. */
+static bool measure_slots(const options *o, progress *p, run_result *r, figures *f)
 {
     static bench_settings sides[2];
     double ratio[MAX_PAIRS], memory[2][MAX_PAIRS];
     (void)bench_settings_add(&sides[0], "snapshot.slots=2");
     (void)bench_settings_add(&sides[1], "snapshot.slots=1");
-    for (int i = 0; i < o->pairs; i++) {
+    for (int i = 0; i < o->pairs && (i == 0 || seconds_spent(p) < p->seconds); i++) {
         double step[2] = {0, 0};
         for (int turn = 0; turn < 2; turn++) {
             int side = (turn + i) % 2;
             job j = {.options = o, .side = &sides[side]};
-            if (!bench_in_child(run_job, &j, r, sizeof *r, &memory[side][i])) {
+            const char *what = side == 0 ? "two slots" : "one slot";
+            if (!run_one(&j, p, what, r, &memory[side][i])) {
                 return false;
             }
             step[side] = bench_quantile(r->step, r->count, 0.5);
             f->trips += r->trips;
         }
         ratio[i] = step[0] / step[1];
+        f->pairs = i + 1;
     }
-    f->slots_ratio = bench_summarise(ratio, o->pairs);
-    f->slots_mib[0] = bench_summarise(memory[0], o->pairs);
-    f->slots_mib[1] = bench_summarise(memory[1], o->pairs);
+    f->slots_ratio = bench_summarise(ratio, f->pairs);
+    f->slots_mib[0] = bench_summarise(memory[0], f->pairs);
+    f->slots_mib[1] = bench_summarise(memory[1], f->pairs);
     return true;
 }
 
-static bool measure(const options *o, figures *f)
+static bool measure(options *o, figures *f)
 {
     static run_result r;
+    progress p = {.begin_us = now_us(), .runs = count_runs(o), .seconds = (double)INFINITY};
+    if (o->steps == 0 && !choose_steps(o, &p, &r)) {
+        return false;
+    }
     job plain = {.options = o}, parts = {.options = o, .with_parts = true};
-    if (!bench_in_child(run_job, &plain, &r, sizeof r, NULL)) {
+    if (!run_one(&plain, &p, "policy", &r, NULL)) {
         return false;
     }
     summarise_policy(&r, f);
-    if (!bench_in_child(run_job, &parts, &r, sizeof r, NULL)) {
+    if (!run_one(&parts, &p, "gates", &r, NULL)) {
         return false;
     }
     summarise_parts(&r, f);
-    return o->pairs == 0 || measure_slots(o, &r, f);
+    return o->pairs == 0 || measure_slots(o, &p, &r, f);
 }
 
 /* ---- the report ---- */
@@ -445,11 +500,11 @@ static void print_table(const options *o, const figures *f)
            100 * f->gates_share, 100 * gates_share_max,
            verdict_of(f->gates_share <= gates_share_max), 100 * f->gates_and_norm_share);
     if (o->pairs > 0) {
-        printf("slots: 2 against 1, step time %.4f (%.4f to %.4f) (bar: %.2f): %s; peak memory "
-               "%.1f against %.1f MiB\n",
-               f->slots_ratio.median, f->slots_ratio.low, f->slots_ratio.high, 1 + slots_share_max,
-               verdict_of(f->slots_ratio.median <= 1 + slots_share_max), f->slots_mib[0].median,
-               f->slots_mib[1].median);
+        printf("slots: 2 against 1, %d pairs, step time %.4f (%.4f to %.4f) (bar: %.2f): %s; peak "
+               "memory %.1f against %.1f MiB\n",
+               f->pairs, f->slots_ratio.median, f->slots_ratio.low, f->slots_ratio.high,
+               1 + slots_share_max, verdict_of(f->slots_ratio.median <= 1 + slots_share_max),
+               f->slots_mib[0].median, f->slots_mib[1].median);
     }
 }
 
@@ -463,7 +518,7 @@ static void print_json(const options *o, const figures *f)
     printf("\",\"threads\":%d,\"steps\":%d,\"pairs\":%d,\"trips\":%.0f,\"step_us\":%.6g,"
            "\"policy_us\":%.6g,\"policy_p99_us\":%.6g,\"policy_share\":%.6g,\"parts_step_us\":%.6g,"
            "\"product_update_us\":%.6g,\"gates_share\":%.6g,\"gates_and_squares_share\":%.6g",
-           o->threads, f->steps, o->pairs, f->trips, f->step_us, f->policy_us, f->policy_p99_us,
+           o->threads, f->steps, f->pairs, f->trips, f->step_us, f->policy_us, f->policy_p99_us,
            f->policy_share, f->parts_step_us, f->update_us, f->gates_share,
            f->gates_and_norm_share);
     for (int i = 0; i < PARTS; i++) {
@@ -494,6 +549,7 @@ static bool parse_option(options *o, const char *option, const char *value)
     }
     int *count = strcmp(option, "--pairs") == 0     ? &o->pairs
                  : strcmp(option, "--steps") == 0   ? &o->steps
+                 : strcmp(option, "--seconds") == 0 ? &o->seconds
                  : strcmp(option, "--threads") == 0 ? &o->threads
                                                     : NULL;
     char *end = NULL;
@@ -508,7 +564,7 @@ static bool parse_option(options *o, const char *option, const char *value)
 static bool parse(int argc, char **argv, options *o)
 {
     o->config = "examples/gpt-10m.yaml";
-    o->steps = 60;
+    o->seconds = 90;
     o->pairs = 5;
     /* A trial's steps would be compared with others. */
     (void)bench_settings_add(&o->settings, "adapt.every_steps=0");
@@ -526,16 +582,18 @@ static bool parse(int argc, char **argv, options *o)
     if (o->threads == 0) {
         o->threads = tt_threads_available();
     }
-    return o->steps > WARM_STEPS && o->pairs <= MAX_PAIRS;
+    return (o->steps == 0 || o->steps > WARM_STEPS) && o->pairs <= MAX_PAIRS;
 }
 
 int main(int argc, char **argv)
 {
     static options o; /* its settings point into it */
     figures f = {0};
+    cli_calm_threads(argv); /* as the command's own */
+    tt_threads_release_caller();
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "usage: steering_bench [CONFIG] [--set KEY=VALUE,...] [--steps N] [--pairs "
-                        "N] [--threads N] [--json]\n");
+        fprintf(stderr, "usage: steering_bench [CONFIG] [--set KEY=VALUE,...] [--seconds S] "
+                        "[--steps N] [--pairs N] [--threads N] [--json]\n");
         return 2;
     }
     if (!bench_folder_make(o.root, sizeof o.root)) {

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calm.h"
 #include "runs.h"
 
 enum { MAX_PAIRS = 101, MAX_CONTEXTS = 16 };
@@ -31,26 +32,45 @@ typedef struct settings {
 } settings;
 
 typedef struct result {
-    double tokens_per_second, policy_share, policy_us, peak_mib;
+    double tokens_per_second, policy_share, policy_us, policy_mean_us, peak_mib;
 } result;
 
 /* ---- one run, in a child ---- */
 
+typedef struct watch {
+    result *out;
+    int steps;
+    double policy_us[BENCH_VALUES]; /* of the first steps */
+} watch;
+
+static void keep_step(void *user, const tt_step_record *record, const tt_training_plan *plan)
+{
+    watch *w = user;
+    (void)plan;
+    if (w->steps < BENCH_VALUES) {
+        w->policy_us[w->steps++] = 1e6 * record->policy_seconds;
+    }
+}
+
 static void keep_summary(void *user, const tt_training_summary *summary, tt_status outcome)
 {
-    result *out = user;
+    watch *w = user;
     const tt_run_totals *totals = &summary->totals;
     (void)outcome;
-    out->tokens_per_second = summary->tokens_per_second;
-    out->policy_share = totals->policy_seconds / totals->step_seconds;
-    out->policy_us = 1e6 * totals->policy_seconds / (double)(totals->published + totals->trips);
+    w->out->tokens_per_second = summary->tokens_per_second;
+    w->out->policy_share = totals->policy_seconds / totals->step_seconds;
+    w->out->policy_mean_us =
+        1e6 * totals->policy_seconds / (double)(totals->published + totals->trips);
+    w->out->policy_us = bench_quantile(w->policy_us, w->steps, 0.5);
 }
 
 static tt_status train(void *user, void *out)
 {
+    static watch w;
     bench_job job = *(const bench_job *)user;
     tt_training_observer observer = {
-        .size = sizeof observer, .user = out, .on_finish = keep_summary};
+        .size = sizeof observer, .user = &w, .on_step = keep_step, .on_finish = keep_summary};
+    w = (watch){.out = out};
     job.observer = &observer;
     return bench_train(&job);
 }
@@ -78,7 +98,7 @@ static bool run_side(const settings *s, int side, const char *root, result *out)
 typedef struct figures {
     bench_figure rates[2], ratio;
     bench_figure memory[2], memory_ratio;
-    bench_figure policy[2], policy_us[2];
+    bench_figure policy[2], policy_us[2], policy_mean_us[2];
 } figures;
 
 /* Of one field, given by its offset, on one side. */
@@ -113,6 +133,7 @@ static figures summarise_all(const settings *s, result runs[][2])
         f.memory[side] = of_side(s, runs, side, offsetof(result, peak_mib));
         f.policy[side] = of_side(s, runs, side, offsetof(result, policy_share));
         f.policy_us[side] = of_side(s, runs, side, offsetof(result, policy_us));
+        f.policy_mean_us[side] = of_side(s, runs, side, offsetof(result, policy_mean_us));
     }
     return f;
 }
@@ -140,6 +161,8 @@ static void print_json(const settings *s, const figures *f)
         {"b_policy_share", f->policy[1]},
         {"a_policy_us", f->policy_us[0]},
         {"b_policy_us", f->policy_us[1]},
+        {"a_policy_mean_us", f->policy_mean_us[0]},
+        {"b_policy_mean_us", f->policy_mean_us[1]},
     };
     printf("{\"config\":\"%s\",", s->config);
     print_name("a", &s->sides[0]);
@@ -170,10 +193,12 @@ static void print_table(const settings *s, const figures *f)
     printf("peak memory   %.1f against %.1f MiB, ratio %.3f (%.3f to %.3f)\n", f->memory[0].median,
            f->memory[1].median, f->memory_ratio.median, f->memory_ratio.low, f->memory_ratio.high);
     for (int side = 0; side < 2; side++) {
-        printf("policy of %c   %.1f us (%.1f to %.1f), %.5f (%.5f to %.5f) of the step\n",
-               "AB"[side], f -> policy_us[side].median, f->policy_us[side].low,
-               f->policy_us[side].high, f->policy[side].median, f->policy[side].low,
-               f->policy[side].high);
+        const bench_figure *own = &f->policy_us[side], *mean = &f->policy_mean_us[side];
+        const bench_figure *share = &f->policy[side];
+        printf("policy of %c   %.1f us (%.1f to %.1f) a step, mean %.1f us (%.1f to %.1f), %.5f "
+               "(%.5f to %.5f) of the step\n",
+               side == 0 ? 'A' : 'B', own->median, own->low, own->high, mean->median, mean->low,
+               mean->high, share->median, share->low, share->high);
     }
 }
 
@@ -343,6 +368,8 @@ int main(int argc, char **argv)
 {
     static settings s; /* its lists point into it */
     static result runs[MAX_PAIRS][2];
+    cli_calm_threads(argv); /* as the command's own */
+    tt_threads_release_caller();
     if (!parse(argc, argv, &s)) {
         fprintf(stderr, "usage: train_bench CONFIG [--a KEY=VALUE,...] [--b KEY=VALUE,...] [--set "
                         "KEY=VALUE,...] [--alone | --contexts T,T,... [--tokens N]] [--pairs N] "
