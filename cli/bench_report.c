@@ -1,5 +1,6 @@
 #include "bench_report.h"
 
+#include "bench_price.h"
 #include "output.h"
 
 #include <math.h>
@@ -156,6 +157,7 @@ void bench_draw_summary(const bench_machine *machine, const bench_result *result
     char f32[32], bf16[32];
     draw_peaks(machine, out);
     draw_standings(results, count, out);
+    bench_draw_price(results, count, out);
     const double seconds = step_seconds(results, count, TT_F32);
     if (seconds > 0) {
         tt_text_addf(out, "a step's operations, each by its fastest: %s in f32, %s in bf16\n",
@@ -209,10 +211,11 @@ json_t *bench_json(const bench_machine *machine, const bench_result *results, si
             json_array_append_new(list, result_json(&results[i], &peaks));
         }
     }
-    return json_pack("{s:i, s:{s:f, s:f, s:f, s:f}, s:f, s:f, s:o}", "threads",
+    return json_pack("{s:i, s:{s:f, s:f, s:f, s:f}, s:f, s:f, s:o, s:o}", "threads",
                      tt_context_threads(machine->context), "peaks", "f32_gflops",
                      peaks.flops_f32 * 1e-9, "bf16_gflops", peaks.flops_bf16 * 1e-9,
                      "read_gbs", peaks.read_bytes * 1e-9, "copy_gbs", peaks.copy_bytes * 1e-9,
                      "step_seconds_f32", step_seconds(results, count, TT_F32), "step_seconds_bf16",
-                     step_seconds(results, count, TT_BF16), "results", list);
+                     step_seconds(results, count, TT_BF16), "exact_price",
+                     bench_price_json(results, count), "results", list);
 }

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,15 +78,69 @@ static void test_json(void **state)
     outcome_clear(&o);
 }
 
+/* Of the class exact: a ratio where another class has a variant, and nothing elsewhere. */
+static void test_price(void **state)
+{
+    (void)state;
+    outcome o = expect_success("bench kernels --json --rounds 3 --set run.threads=1 --shape "
+                               "'linear_forward:40,16,32 linear_forward:64,64,64 add:5000'");
+    json_t *root = json_loads(o.out, 0, NULL);
+    assert_non_null(root);
+    json_t *price = json_object_get(root, "exact_price");
+    json_t *ops = json_object_get(price, "ops"), *only = json_object_get(price, "exact_only");
+    bool add_listed = false;
+    for (size_t i = 0; i < json_array_size(only); i++) {
+        add_listed =
+            add_listed ||
+            strcmp(json_string_value(json_object_get(json_array_get(only, i), "op")), "add") == 0;
+    }
+    assert_true(add_listed);
+    assert_int_equal(json_array_size(ops) + json_array_size(only), 4); /* two, in two types */
+    /* The same from the variants' own figures. */
+    json_t *results = json_object_get(root, "results");
+    double log_sum = 0;
+    int shapes = 0;
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        json_t *result = json_array_get(results, i), *list = json_object_get(result, "variants");
+        double best[2] = {INFINITY, INFINITY};
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            json_t *v = json_array_get(list, k);
+            const char *name = json_string_value(json_object_get(v, "variant"));
+            bool rival = strcmp(name, "openblas") == 0 || strncmp(name, "onednn", 6) == 0;
+            double seconds = json_number_value(json_object_get(v, "seconds"));
+            if (!json_is_true(json_object_get(v, "packed"))) {
+                best[rival] = fmin(best[rival], seconds);
+            }
+        }
+        bool counts = strcmp(json_string_value(json_object_get(result, "compute")), "f32") == 0 &&
+                      isfinite(best[1]);
+        log_sum += counts ? log(best[0] / best[1]) : 0;
+        shapes += counts;
+    }
+    json_t *first = json_array_get(ops, 0);
+    assert_int_equal(shapes > 0, first != NULL);
+    if (first) {
+        assert_int_equal(json_integer_value(json_object_get(first, "shapes")), shapes);
+        assert_true(fabs(json_number_value(json_object_get(first, "ratio")) -
+                         exp(log_sum / shapes)) < 1e-6);
+    }
+    json_decref(root);
+    outcome_clear(&o);
+}
+
 /* A configuration's own shapes, and what a step is made of. */
 static void test_config(void **state)
 {
     (void)state;
     outcome o = expect_success("bench kernels tiny.yaml --rounds 1 --set run.threads=1 --ops "
                                "linear_wgrad,attention_backward,softmax_xent");
-    static const char *const parts[] = {"linear_wgrad ",      "attention_backward ",
-                                        "softmax_xent ",      ", bf16, 2 per step\n",
-                                        "peaks of 1 thread:", "a step's operations, each"};
+    static const char *const parts[] = {"linear_wgrad ",
+                                        "attention_backward ",
+                                        "softmax_xent ",
+                                        ", bf16, 2 per step\n",
+                                        "peaks of 1 thread:",
+                                        "a step's operations, each",
+                                        "price of exact: nothing, as all variants are exact: "};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         assert_true(holds(o.out, parts[i]));
     }
@@ -122,6 +177,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_no_gnuplot),
-        cmocka_unit_test(test_json), cmocka_unit_test(test_config), cmocka_unit_test(test_plot)};
+        cmocka_unit_test(test_json),     cmocka_unit_test(test_price),
+        cmocka_unit_test(test_config),   cmocka_unit_test(test_plot)};
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }
