@@ -23,6 +23,7 @@ static void *copy_slowly(void *to, const void *from, size_t bytes)
 
 #include <ftw.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -56,9 +57,10 @@ typedef struct task {
     arguments how;
     const char *settings[SETTINGS];
     char folder[128];
-    tt_params *params;                  /* shared with others; NULL: its own */
-    tt_config *config;                  /* the same */
-    pthread_barrier_t *together;        /* wait here when everything stands; NULL: do not */
+    tt_params *params;           /* shared with others; NULL: its own */
+    tt_config *config;           /* the same */
+    pthread_barrier_t *together; /* wait here when everything stands; NULL: do not */
+    sem_t *asked;                /* half-way, wait until a stop was asked for; NULL: do not */
     _Atomic(tt_orchestrator *) running; /* while it may be stopped */
     tt_status status;
     char message[256];
@@ -82,8 +84,11 @@ static tt_status prepare(const task *t, tt_params **params, tt_config **config)
 static tt_status carry_on(task *t, job *j, tt_orchestrator *orchestrator)
 {
     tt_status status = TT_OK;
-    atomic_store(&t->running, orchestrator);
     while (!status && tt_orchestrator_step(orchestrator) < t->how.steps) {
+        if (t->asked && tt_orchestrator_step(orchestrator) == t->how.steps / 2) {
+            sem_wait(t->asked);
+            t->asked = NULL;
+        }
         status = live_step(j, orchestrator);
     }
     atomic_store(&t->running, NULL);
@@ -111,6 +116,7 @@ static void *carry_out(void *user)
     if (!t->status) {
         t->status = begin(j, &t->how, params, config, &resume, &orchestrator);
     }
+    atomic_store(&t->running, t->status ? NULL : orchestrator);
     if (t->together) {
         pthread_barrier_wait(t->together);
     }
@@ -273,23 +279,27 @@ static void one_folder_has_one_owner(void **scratch)
 }
 
 /* A stop that is asked for from another thread, at any moment; the run that goes on from there ends
- * where the unbroken one ends. Meanwhile the checkpoint thread reads pinned slots. */
+ * where the unbroken one ends. Meanwhile the checkpoint thread reads pinned slots. On a busy
+ * machine the run can be done before anybody asks: in the first round it waits for that. */
 static void another_thread_stops_it(void **scratch)
 {
     static task unbroken;
     static task t;
     pthread_barrier_t barrier;
+    sem_t asked;
     int stops = 0;
     unbroken = jobs[0];
     put(&unbroken, scratch, "unbroken");
     carry_out(&unbroken);
     assert_done(&unbroken, TT_OK);
     assert_int_equal(pthread_barrier_init(&barrier, NULL, 2), 0);
+    assert_int_equal(sem_init(&asked, 0, 0), 0);
     for (int round = 0; round < 40; round++) {
         pthread_t thread;
         t = jobs[0];
         t.how.resume = round > 0;
         t.together = &barrier;
+        t.asked = round == 0 ? &asked : NULL;
         put(&t, scratch, "stopped");
         assert_int_equal(pthread_create(&thread, NULL, carry_out, &t), 0);
         pthread_barrier_wait(&barrier);
@@ -299,6 +309,7 @@ static void another_thread_stops_it(void **scratch)
         if (running && !tt_orchestrator_stop_requested(running)) {
             tt_orchestrator_request_stop(running, 15);
         }
+        sem_post(&asked);
         pthread_barrier_wait(&barrier);
         assert_int_equal(pthread_join(thread, NULL), 0);
         if (t.status == TT_OK) {
@@ -308,6 +319,7 @@ static void another_thread_stops_it(void **scratch)
         stops++;
     }
     pthread_barrier_destroy(&barrier);
+    sem_destroy(&asked);
     if (t.status != TT_OK) { /* a machine too slow to get there: go on undisturbed */
         t = jobs[0];
         t.how.resume = true;
