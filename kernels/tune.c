@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const tt_effort first_round = {3, 12, 0.04, 1.7};
-const tt_effort tt_second_round = {4, 30, 0.01, 1.3};
-/* Not taken to the second round: what takes so many times as long as the fastest. */
-static const double behind = 1.25;
+static const tt_effort first_round = {3, 12, 0.02, 1.7};
+const tt_effort tt_second_round = {5, 30, 0.005, 1.3};
+/* After the first round: what takes so many times as long as the fastest may yet be as fast, and
+ * what takes more than so many is not taken to the second. */
+static const double close_by = 1.06, behind = 1.25;
 /* Of the budget, for the first round. */
 static const double first_share = 0.5;
 /* At most so many tiles get there, and variants beside the product's own try so many. */
@@ -124,7 +125,7 @@ static tt_status time_members(tuning *t, size_t shape, const size_t *members, si
                                          .cell = cell_of(t, shape, members[i])};
     tt_status status = tt_race(&t->watch, how, racers, right, &all);
     for (size_t i = 0; i < right && status == TT_OK && all; i++)
-        tt_tune_note_time(racers[i].cell, round, racers[i].first);
+        tt_tune_note_time(racers[i].cell, round, racers[i].seconds);
     return status;
 }
 
@@ -244,16 +245,43 @@ static size_t list_others(const tuning *t, size_t pilot, size_t *members)
     return count;
 }
 
+/* The fastest that was timed on this shape; candidate_count where none was. */
+static size_t find_fastest(const tuning *t, size_t shape)
+{
+    size_t fastest = t->out->candidate_count;
+    for (size_t c = 0; c < t->out->candidate_count; c++)
+        if (cell_of(t, shape, c)->state == TT_TUNE_TIMED &&
+            (fastest == t->out->candidate_count ||
+             cell_of(t, shape, c)->first_seconds < cell_of(t, shape, fastest)->first_seconds))
+            fastest = c;
+    return fastest;
+}
+
+/* Others beside the fastest, which runs once more: the machine may be slower now than it was when
+ * that was found out, and all are to be told in the same measure. */
+static tt_status run_others(tuning *t, size_t pilot)
+{
+    size_t members[TT_TUNE_COSTS_MAX];
+    size_t count = list_others(t, pilot, members), fastest = find_fastest(t, pilot);
+    if (fastest == t->out->candidate_count || count == 0)
+        return race(t, pilot, members, count, &first_round, 1);
+    double before = cell_of(t, pilot, fastest)->first_seconds;
+    members[count++] = fastest;
+    tt_status status = race(t, pilot, members, count, &first_round, 1);
+    double measure = before / cell_of(t, pilot, fastest)->first_seconds;
+    for (size_t i = 0; i < count; i++) {
+        cell_of(t, pilot, members[i])->first_seconds *= measure;
+        cell_of(t, pilot, members[i])->seconds *= measure;
+    }
+    return status;
+}
+
 static tt_status run_pilot(tuning *t, size_t pilot)
 {
     size_t members[TT_TUNE_COSTS_MAX];
     size_t count = list_first(t, pilot, members);
     tt_status status = race(t, pilot, members, count, &first_round, 1);
-    if (status == TT_OK) {
-        count = list_others(t, pilot, members);
-        status = race(t, pilot, members, count, &first_round, 1);
-    }
-    return status;
+    return status == TT_OK ? run_others(t, pilot) : status;
 }
 
 /* ---- the second round ---- */
@@ -291,20 +319,30 @@ static double promise(const tuning *t, const tt_tile *tile)
     return cost;
 }
 
-/* Marks the tiles that are not far behind, at most SURVIVORS of them. */
+/* Marks at most SURVIVORS tiles: of those that may be as fast as the fastest the first in the list,
+ * since these win a tie, and then the fastest of those that are not far behind. */
 static void pick_tiles(const tuning *t, bool *picked)
 {
     double costs[TT_TUNE_COSTS_MAX], least = INFINITY;
-    size_t count = t->options->tile_count;
+    size_t count = t->options->tile_count, left = SURVIVORS;
     for (size_t i = 0; i < count; i++) {
         costs[i] = promise(t, &t->options->tiles[i]);
         least = fmin(least, costs[i]);
+        picked[i] = false;
     }
-    for (size_t i = 0; i < count; i++) {
-        size_t rank = 0;
-        for (size_t j = 0; j < count; j++)
-            rank += costs[j] < costs[i] || (costs[j] <= costs[i] && j < i);
-        picked[i] = costs[i] <= behind * least && rank < SURVIVORS;
+    for (size_t i = 0; i < count && left > 0; i++) {
+        picked[i] = costs[i] <= close_by * least;
+        left -= picked[i];
+    }
+    for (; left > 0; left--) {
+        size_t next = count;
+        for (size_t i = 0; i < count; i++)
+            if (!picked[i] && costs[i] <= behind * least &&
+                (next == count || costs[i] < costs[next]))
+                next = i;
+        if (next == count)
+            return;
+        picked[next] = true;
     }
 }
 
@@ -363,6 +401,21 @@ static size_t next_shape(const tuning *t, size_t shape)
     return next;
 }
 
+/* Those that did not get to the second round, in its measure. */
+static void restate_others(const tuning *t, size_t shape)
+{
+    size_t known = t->out->candidate_count;
+    for (size_t c = 0; c < t->out->candidate_count; c++)
+        if (cell_of(t, shape, c)->rounds == 2 && cell_of(t, shape, c)->first_seconds > 0)
+            known = c;
+    if (known == t->out->candidate_count)
+        return;
+    double measure = cell_of(t, shape, known)->seconds / cell_of(t, shape, known)->first_seconds;
+    for (size_t c = 0; c < t->out->candidate_count; c++)
+        if (cell_of(t, shape, c)->rounds == 1)
+            cell_of(t, shape, c)->seconds = cell_of(t, shape, c)->first_seconds * measure;
+}
+
 /* *settled: all that the second round could find out here is known. */
 static tt_status run_shape(tuning *t, size_t shape, const bool *picked, bool *settled)
 {
@@ -374,6 +427,7 @@ static tt_status run_shape(tuning *t, size_t shape, const bool *picked, bool *se
     t->watch.deadline =
         spent + (t->watch.budget - spent) * tt_tune_work(&t->out->shapes[shape]) / work;
     tt_status status = race(t, shape, members, count, &tt_second_round, 2);
+    restate_others(t, shape);
     *settled = finished(t, shape, members, count, 2);
     for (size_t c = 0; c < t->out->candidate_count; c++) {
         tt_tune_cell *cell = cell_of(t, shape, c);

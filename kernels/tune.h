@@ -75,28 +75,30 @@ tt_watch tt_watch_begin(const tt_tune_options *options);
 double tt_watch_spent(const tt_watch *watch);
 bool tt_watch_is_up(const tt_watch *watch);
 
-/* A candidate is run until its two shortest times agree, while there is time, and twice in any
- * case; no more than the least where it is hopeless: so many times as long as the fastest. */
+/* Candidates run in turn until what is known of each is sure enough, while there is time, and
+ * TT_LEAST_TURNS times in any case; no more than the least where one is hopeless: so many times as
+ * slow as the fastest. */
 typedef struct tt_effort {
-    int least, most; /* runs */
+    int least, most; /* turns */
     double agreement, hopeless;
 } tt_effort;
 extern const tt_effort tt_second_round;
+enum { TT_LEAST_TURNS = 2 };
 
-/* A candidate on an open problem. Its two shortest runs: what disturbs a run only ever makes it
- * longer, so where they agree, neither was disturbed. */
+/* A candidate on an open problem. */
 typedef struct tt_racer {
     const struct tt_problem *problem;
     const tt_tune_target *target;
     const tt_tune_family *family;
     tt_tile tile;
-    tt_tune_cell *cell;   /* the caller's */
-    double first, second; /* set by tt_race, in seconds */
-    int runs;
+    tt_tune_cell *cell; /* the caller's */
+    double seconds;     /* set by tt_race: of a run, on the machine at its fastest */
+    bool out;           /* hopeless */
 } tt_racer;
 
-/* Times them in turn, in alternating directions, so that a drifting clock favours none. *all: each
- * of them had two runs or more before the time was up. */
+/* Times them in turn, in alternating directions, so that a drifting clock favours none, and takes
+ * them apart into what is the candidate's and what is the turn's. *all: each of them had
+ * TT_LEAST_TURNS before the time was up. */
 tt_status tt_race(const tt_watch *watch, const tt_effort *how, tt_racer *racers, size_t count,
                   bool *all);
 void tt_tune_note_time(tt_tune_cell *cell, int round, double seconds);

@@ -84,7 +84,7 @@ static tt_status compare_shape(const tt_watch *watch, const tt_tune_target targe
         status = tt_race(watch, &tt_second_round, racers, SIDES, &all);
     for (int i = 0; i < SIDES; i++) {
         if (status == TT_OK && all)
-            tt_tune_note_time(&cells[i], 2, racers[i].first);
+            tt_tune_note_time(&cells[i], 2, racers[i].seconds);
         tt_problem_clear(&problems[i]);
     }
     return status;

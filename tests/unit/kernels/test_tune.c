@@ -39,6 +39,7 @@ typedef struct planted {
     uint64_t now_ns; /* a clock that only runs move */
     uint64_t cost_ns[CANDIDATES];
     uint64_t disturbance_ns; /* up to this much is added to every third run or so */
+    long phase;              /* so many runs on, everything takes three times as long, and back */
 } planted;
 
 static bool same_tile(tt_tile a, tt_tile b)
@@ -147,7 +148,8 @@ static tt_status run(void *user, const tt_tune_family *family, tt_tile tile, tt_
         return tt_fail(TT_EUNSUPPORTED, "planted failure");
     p->runs++;
     uint64_t chance = tt_hash64(&p->runs, sizeof p->runs, 0);
-    p->now_ns += p->cost_ns[candidate];
+    bool slow = p->phase > 0 && p->runs / p->phase % 2 == 0;
+    p->now_ns += p->cost_ns[candidate] * (slow ? 3 : 1);
     if (p->disturbance_ns > 0 && chance % 3 == 0)
         p->now_ns += chance / 3 % p->disturbance_ns;
     tt_status status = tt_op_run(p->context, op, args);
@@ -398,6 +400,25 @@ static void test_disturbed(void **state)
         assert_int_equal(b.tuning.chosen[op], 4);
     assert_true(fabs(cell(&b, 0, 4)->seconds - 800e-9) < 1e-15);
     teardown(&b);
+}
+
+/* Phases in which the whole machine is slow, from two turns long. */
+static void test_slow_phases(void **state)
+{
+    (void)state;
+    for (long phase = 2 * CANDIDATES; phase < 90; phase++) {
+        bench b;
+        setup(&b, TT_F32);
+        memcpy(b.p.cost_ns, (uint64_t[]){1000, 930, 900, 860, 800, 1500, SAME(1500)},
+               sizeof b.p.cost_ns);
+        b.p.phase = phase;
+        assert_int_equal(tt_tune_with(&b.target, &b.options, &b.tuning), TT_OK);
+        for (int op = 0; op < TT_PRODUCTS; op++)
+            assert_int_equal(b.tuning.chosen[op], 4);
+        double ratio = cell(&b, 0, 4)->seconds / cell(&b, 0, 0)->seconds;
+        assert_true(fabs(ratio - 0.8) < 0.01);
+        teardown(&b);
+    }
 }
 
 static void test_budget(void **state)
@@ -784,15 +805,25 @@ static void test_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_candidates), cmocka_unit_test(test_wrong_candidates_bf16),
-        cmocka_unit_test(test_all_wrong),        cmocka_unit_test(test_fast_class),
-        cmocka_unit_test(test_choice),           cmocka_unit_test(test_unacceptable),
-        cmocka_unit_test(test_tie_band),         cmocka_unit_test(test_disturbed),
-        cmocka_unit_test(test_budget),           cmocka_unit_test(test_budget_and_harm),
-        cmocka_unit_test(test_further),          cmocka_unit_test(test_further_and_harm),
-        cmocka_unit_test(test_faster_or_not),    cmocka_unit_test(test_wrong_bf16),
-        cmocka_unit_test(test_time_for_bf16),    cmocka_unit_test(test_nothing_to_choose),
-        cmocka_unit_test(test_real_contexts),    cmocka_unit_test(test_check_products),
+        cmocka_unit_test(test_wrong_candidates),
+        cmocka_unit_test(test_wrong_candidates_bf16),
+        cmocka_unit_test(test_all_wrong),
+        cmocka_unit_test(test_fast_class),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_unacceptable),
+        cmocka_unit_test(test_tie_band),
+        cmocka_unit_test(test_disturbed),
+        cmocka_unit_test(test_slow_phases),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_and_harm),
+        cmocka_unit_test(test_further),
+        cmocka_unit_test(test_further_and_harm),
+        cmocka_unit_test(test_faster_or_not),
+        cmocka_unit_test(test_wrong_bf16),
+        cmocka_unit_test(test_time_for_bf16),
+        cmocka_unit_test(test_nothing_to_choose),
+        cmocka_unit_test(test_real_contexts),
+        cmocka_unit_test(test_check_products),
         cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
