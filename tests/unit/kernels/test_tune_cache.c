@@ -185,7 +185,7 @@ static void test_damage(void **state)
     tt_text path;
     for (size_t i = 0; i < bytes; i++) {
         memcpy(bad, good, bytes);
-        bad[i] ^= 1 << i % 8;
+        bad[i] = (char)(bad[i] ^ 1 << i % 8);
         write_whole(b.path, bad, bytes);
         tt_text_init(&path);
         assert_int_equal(tt_tune_cache_file(b.context, &b.options, &path), TT_ECORRUPT);
