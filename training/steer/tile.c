@@ -80,7 +80,7 @@ tt_status tt_products_conform(tt_training *training, const tt_config *config, co
         status = tt_context_set_compute(training->context, tt_compute_from(config));
     }
     if (!status) {
-        status = tt_check_products(training->context, shapes, count, &error, &wrong);
+        status = tt_check_products(training->context, shapes, count, false, &error, &wrong);
     }
     tt_status restored = tt_variant_use(training, &before);
     if (!restored) {

@@ -247,7 +247,8 @@ static void run_kernel(const problem *q, const float *v, float *out[3], tt_verdi
                           next[2],
                           0.1,
                           &ct_scalars,
-                          verdict};
+                          verdict,
+                          NULL};
     assert_int_equal(tt_op_run(b.context, TT_OP_ADAMW, &args), TT_OK);
     for (int i = 0; i < 3; i++) {
         out[i] = malloc(bytes);
