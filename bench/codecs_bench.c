@@ -119,8 +119,8 @@ static tt_status run_adamw(const bench *b, const row *r)
     bool in_place = r->kind == ADAMW_IN_PLACE;
     tt_codec v = root_codec(r->codec);
     if (r->kind == PLAIN_ADAMW) {
-        tt_adamw_args args = {b->n,    b->t[0], b->t[1], b->t[2],  b->t[3], b->t[4],
-                              b->t[5], b->t[6], 0.1,     &scalars, &verdict};
+        tt_adamw_args args = {b->n,    b->t[0], b->t[1], b->t[2],  b->t[3],  b->t[4],
+                              b->t[5], b->t[6], 0.1,     &scalars, &verdict, NULL};
         return tt_op_run(b->context, TT_OP_ADAMW, &args);
     }
     tt_adamw_encoded_args args = {.n = b->n,

@@ -77,12 +77,17 @@ static double now_us(void)
 
 /* ---- parts ---- */
 
+/* Elements of a flat vector. */
+static int64_t vector_elements(const watch *w)
+{
+    return tt_model_param_count(tt_model_get_dims(w->training->model));
+}
+
 static tt_status run_stats(watch *w, bool counted)
 {
     tt_tensor_stats stats;
-    const tt_stats_args args = {.n = w->training->memory.elements,
-                                .x = tt_model_gradients(w->training->model),
-                                .out = &stats};
+    const tt_stats_args args = {
+        .n = vector_elements(w), .x = tt_model_gradients(w->training->model), .out = &stats};
     w->stats(tt_context_threads(w->training->context), w->partials, &args, counted);
     return TT_OK;
 }
@@ -183,6 +188,9 @@ static tt_status run_saved(watch *w, bool counted)
 
 static tt_status run_part(watch *w, part which, const tt_step_record *record)
 {
+    if (tt_model_get_dims(w->training->model)->bf16_weights) {
+        return tt_fail(TT_ECONFIG, "parts of a step are timed with compression.weights f32 only");
+    }
     switch (which) {
     case NORM:
         return run_stats(w, true);
@@ -215,7 +223,7 @@ static tt_status make_encoder(watch *w)
         elements += model->acts[i].encoded ? rows * model->acts[i].width : 0;
     }
     int64_t n = rows * 4 * w->training->plan.channels; /* the largest kind of tensor */
-    n = n < w->training->memory.elements ? n : w->training->memory.elements;
+    n = n < vector_elements(w) ? n : vector_elements(w);
     size_t bytes = tt_codec_bytes(form.codec, form.block, n);
     tt_context_options own;
     tt_context_options_init(&own);

@@ -35,9 +35,9 @@ static tt_partial adamw_block_uncounted(const void *data, int64_t begin, int64_t
 {
     const adamw_body *body = data;
     if (body->stream)
-        (void)adamw_range(body, begin, end, true);
+        (void)adamw_range(body, begin, end, true, false);
     else
-        (void)adamw_range(body, begin, end, false);
+        (void)adamw_range(body, begin, end, false, false);
     return (tt_partial){0, 0};
 }
 

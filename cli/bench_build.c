@@ -128,7 +128,7 @@ static void build_embedding(const bench_case *c, bench_place *p, bench_args *g, 
     void *wte = take(p, c->size[3] * channels, REAL), *wpe = take(p, time * channels, REAL);
     if (c->op == TT_OP_EMBEDDING_FORWARD) {
         g->embedding_forward =
-            (tt_embedding_forward_args){batch, time, channels, 0, tokens, wte, wpe, rows};
+            (tt_embedding_forward_args){batch, time, channels, 0, tokens, wte, wpe, rows, false};
         *w = (bench_work){.flops = elements, .read = R * elements, .written = R * elements};
     } else {
         g->embedding_backward =

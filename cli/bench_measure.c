@@ -205,7 +205,7 @@ static tt_status pack(const bench_machine *machine, const bench_case *c, const b
     return tt_linear_pack(machine->context, c->op, c->size[1], c->size[2],
                           c->op == TT_OP_LINEAR_FORWARD ? args->linear_forward.w
                                                         : args->linear_dgrad.w,
-                          machine->packed);
+                          false, machine->packed);
 }
 
 /* One run. What is bound by memory finds its operands there; products find them where the run

@@ -54,6 +54,11 @@ tt_status cli_checkpoint_open(const char *given, char path[CLI_PATH_BYTES], tt_s
     return status ? status : tt_store_open(path, out);
 }
 
+tt_dtype cli_element_type(const tt_store_entry *entry)
+{
+    return entry->dtype == TT_U16 && strstr(entry->path, "bf16/") ? TT_BF16 : entry->dtype;
+}
+
 int64_t cli_element_count(const tt_store_entry *entry)
 {
     size_t size = tt_dtype_size(entry->dtype);
@@ -66,6 +71,16 @@ int64_t cli_element_count(const tt_store_entry *entry)
     }                                                                                              \
     break
 
+static void widen_bf16(const uint16_t *raw, size_t count, double *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = (uint32_t)raw[i] << 16;
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        out[i] = (double)value;
+    }
+}
+
 tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, int64_t first,
                             size_t count, void *raw, double *out)
 {
@@ -74,7 +89,7 @@ tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, 
     if (status) {
         return status;
     }
-    switch (entry->dtype) {
+    switch (cli_element_type(entry)) {
     case TT_I8:
         WIDEN(int8_t);
     case TT_U8:
@@ -91,7 +106,8 @@ tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, 
         WIDEN(float);
     case TT_F64:
         WIDEN(double);
-    case TT_BF16: /* in no file */
+    case TT_BF16:
+        widen_bf16(raw, count, out);
         break;
     }
     return TT_OK;

@@ -16,6 +16,9 @@ tt_status cli_checkpoint_open(const char *given, char path[CLI_PATH_BYTES], tt_s
  * their bytes. Integers beyond 2^53 are rounded. */
 tt_status cli_read_elements(const tt_store *store, const tt_store_entry *entry, int64_t first,
                             size_t count, void *raw, double *out);
+/* What its elements are: TT_BF16 for its bits, which files have as u16 in folders named so
+ * ("params.bf16", "adam_v.sqrt_bf16"). */
+tt_dtype cli_element_type(const tt_store_entry *entry);
 int64_t cli_element_count(const tt_store_entry *entry);
 /* True for tensors (and not for what describes them); *name is what to call it. */
 bool cli_is_tensor(const tt_store_entry *entry, const char **name);

@@ -54,6 +54,11 @@ static void close_side(side *s)
 /* Floats in the order of their values as integers, so that neighbours differ by one. */
 static int64_t ordered(const unsigned char *raw, tt_dtype dtype, size_t i)
 {
+    if (dtype == TT_BF16) {
+        int16_t bits;
+        memcpy(&bits, raw + i * sizeof bits, sizeof bits);
+        return bits < 0 ? (int64_t)INT16_MIN - bits : bits;
+    }
     if (dtype == TT_F32) {
         int32_t bits;
         memcpy(&bits, raw + i * sizeof bits, sizeof bits);
@@ -98,8 +103,9 @@ static void compare_block(const comparison *c, tt_dtype dtype, size_t count, dis
 static tt_status measure(comparison *c, const tt_store_entry *a, const tt_store_entry *b,
                          distance *out)
 {
+    const tt_dtype type = cli_element_type(a);
     *out = (distance){.elements = cli_element_count(a),
-                      .has_ulp = a->dtype == TT_F32 || a->dtype == TT_F64};
+                      .has_ulp = type == TT_F32 || type == TT_F64 || type == TT_BF16};
     for (int64_t first = 0; first < out->elements; first += CLI_BLOCK) {
         size_t count =
             out->elements - first < CLI_BLOCK ? (size_t)(out->elements - first) : CLI_BLOCK;
@@ -110,7 +116,7 @@ static tt_status measure(comparison *c, const tt_store_entry *a, const tt_store_
         if (status) {
             return status;
         }
-        compare_block(c, a->dtype, count, out);
+        compare_block(c, type, count, out);
     }
     return TT_OK;
 }

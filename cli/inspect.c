@@ -74,7 +74,8 @@ static tt_status measure(const tt_store *store, const tt_store_entry *entry, mea
 /* Of the codes of a codec neither norm nor size means anything. */
 static json_t *magnitude(const tt_store_entry *entry, double value)
 {
-    bool real = entry->dtype == TT_F32 || entry->dtype == TT_F64;
+    const tt_dtype type = cli_element_type(entry);
+    const bool real = type == TT_F32 || type == TT_F64 || type == TT_BF16;
     return real ? cli_json_number(value) : json_null();
 }
 
@@ -93,7 +94,7 @@ static tt_status gather_entry(const tt_store *store, const tt_store_entry *entry
     }
     json_t *one = json_object();
     json_object_set_new(one, "name", cli_json_text(name, strlen(name)));
-    json_object_set_new(one, "dtype", json_string(tt_dtype_name(entry->dtype)));
+    json_object_set_new(one, "dtype", json_string(tt_dtype_name(cli_element_type(entry))));
     json_object_set_new(one, "shape", shape);
     json_object_set_new(one, "elements", json_integer(cli_element_count(entry)));
     json_object_set_new(one, "bytes", json_integer(entry->bytes));

@@ -4,10 +4,8 @@ add_compile_options(-Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -fno
 if(TRIMTAB_WERROR)
   add_compile_options(-Werror)
 endif()
-if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
-  # One source, several ISA levels: passing vectors by value inside a file is not an ABI matter.
-  add_compile_options(-Wno-psabi)
-endif()
+# One source, several ISA levels: passing vectors by value inside a file is not an ABI matter.
+add_compile_options(-Wno-psabi)
 if(TRIMTAB_SANITIZE)
   add_compile_options(-fsanitize=${TRIMTAB_SANITIZE} -fno-sanitize-recover=all -g)
   add_link_options(-fsanitize=${TRIMTAB_SANITIZE})

@@ -137,6 +137,15 @@ static inline uint16_t tt_bf16_of(float x)
     return (uint16_t)(rounded - overflows);
 }
 
+/* Up or down at random, right on average (see tt_rounding); what is finite stays finite. */
+static inline uint16_t tt_bf16_at_random(float x, uint16_t random)
+{
+    uint32_t bits = tt_float_bits(x), rounded = (bits + random) >> 16;
+    if ((bits & 0x7fffffffu) >= 0x7f800000u)
+        return tt_bf16_of(x);
+    return (uint16_t)(rounded - ((rounded & 0x7fffu) == 0x7f80u));
+}
+
 /* One step's constants as the variants use them. */
 typedef struct tt_codec_step {
     float gradient_scale, beta1, beta2, one_less_beta1, one_less_beta2;

@@ -109,18 +109,37 @@ static float update_of(const tt_codec_step *s, float m, float root)
     return m * s->inverse_correction1 / (root * s->root_inverse_correction2 + s->epsilon);
 }
 
+static float parameter(const tt_adamw_encoded_args *g, const void *p, int64_t i)
+{
+    return g->rounding != NULL ? tt_float_of((uint32_t)((const uint16_t *)p)[i] << 16)
+                               : ((const float *)p)[i];
+}
+
+/* Returns what it became. */
+static float put_parameter(const tt_adamw_encoded_args *g, int64_t i, float x)
+{
+    uint16_t random[8];
+    if (g->rounding == NULL) {
+        ((float *)g->p_next)[i] = x;
+        return x;
+    }
+    tt_random_u16(g->rounding->seed, g->rounding->stream, (uint64_t)(i / 8 * 8), random, 8);
+    ((uint16_t *)g->p_next)[i] = tt_bf16_at_random(x, random[i % 8]);
+    return parameter(g, g->p_next, i);
+}
+
 /* Steps p; leaves the exact new moments (v as it is kept: F32 itself, else its root) in m and v. */
 static void step_range(const tt_adamw_encoded_args *g, const tt_codec_step *s, int64_t begin,
                        int64_t end, float *m, float *v, tt_verdict *verdict)
 {
     for (int64_t i = begin; i < end; i++) {
-        float p = ((const float *)g->p)[i], d = ((const float *)g->g)[i] * s->gradient_scale;
+        float p = parameter(g, g->p, i), d = ((const float *)g->g)[i] * s->gradient_scale;
         float kept = decode_one(&g->v, i), before = g->v.codec == TT_CODEC_F32 ? kept : kept * kept;
         float m1 = s->beta1 * decode_one(&g->m, i) + s->one_less_beta1 * d;
         float v1 = s->beta2 * before + s->one_less_beta2 * (d * d);
         float p1 = p - s->learning_rate * (update_of(s, m1, sqrtf(v1)) + s->decay * p);
+        p1 = put_parameter(g, i, p1);
         double change = p1 - p;
-        ((float *)g->p_next)[i] = p1;
         m[i - begin] = m1;
         v[i - begin] = g->v_next.codec == TT_CODEC_F32 ? v1 : sqrtf(v1);
         verdict->update_squares += change * change;

@@ -45,7 +45,7 @@ typedef struct tt_packer {
     tt_isa isa;
     size_t (*bytes)(tt_op op, int64_t n, int64_t k);
     tt_status (*pack)(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w,
-                      void *packed);
+                      bool w_bf16, void *packed);
 } tt_packer;
 
 /* Rows of tt_context.table: what it computes in. */
@@ -93,7 +93,7 @@ tt_status tt_op_validate_data(tt_op op, const void *args);
 #define TT_PACKER(name, dtype, isa, bytes_function, pack_function)                                 \
     size_t bytes_function(tt_op op, int64_t n, int64_t k);                                         \
     tt_status pack_function(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w,    \
-                            void *packed);
+                            bool w_bf16, void *packed);
 #include "variants.def"
 #undef TT_VARIANT
 #undef TT_RIVAL

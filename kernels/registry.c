@@ -244,18 +244,38 @@ size_t tt_linear_packed_max(tt_op op, tt_dtype compute, int64_t n, int64_t k)
     return most;
 }
 
+static tt_status check_weight(const tt_context *context, tt_op op, bool bf16)
+{
+    const tt_variant_info *info = &tt_context_current(context, op)->info;
+    if (!bf16 || info->library == TT_LIBRARY_NONE)
+        return TT_OK;
+    return tt_fail(
+        TT_EUNSUPPORTED,
+        "%s: the weight is bf16, and variant '%s' reads f32; choose one without a library",
+        tt_op_name(op), info->name);
+}
+
+static bool has_bf16_weight(tt_op op, const void *args)
+{
+    if (op == TT_OP_LINEAR_FORWARD)
+        return ((const tt_linear_forward_args *)args)->w_bf16;
+    return op == TT_OP_LINEAR_DGRAD && ((const tt_linear_dgrad_args *)args)->w_bf16;
+}
+
 tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, const void *w,
-                         void *packed)
+                         bool w_bf16, void *packed)
 {
     const tt_packer *packer = packer_of(context, op);
     if (packer == NULL)
         return tt_fail(TT_EUNSUPPORTED, "%s: its variant packs no weights ahead", tt_op_name(op));
     if (n < 0 || k < 0 || (n * k > 0 && (w == NULL || packed == NULL)))
         return tt_fail(TT_EINVAL, "linear_pack: a size is negative or a tensor is NULL");
-    tt_status status = tt_tensor_open(context);
+    tt_status status = check_weight(context, op, w_bf16);
+    if (status == TT_OK)
+        status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
-    status = packer->pack(&context->exec, op, n, k, w, packed);
+    status = packer->pack(&context->exec, op, n, k, w, w_bf16, packed);
     tt_tensor_close(context);
     return status;
 }
@@ -265,9 +285,10 @@ tt_status tt_op_run(tt_context *context, tt_op op, const void *args)
     if (context == NULL || (unsigned)op >= TT_OP_COUNT || args == NULL)
         return tt_fail(TT_EINVAL, "op_run: no context, arguments or operation %d", (int)op);
     tt_status status = tt_op_validate(op, args);
-    if (status != TT_OK)
-        return status;
-    status = tt_tensor_open(context);
+    if (status == TT_OK)
+        status = check_weight(context, op, has_bf16_weight(op, args));
+    if (status == TT_OK)
+        status = tt_tensor_open(context);
     if (status != TT_OK)
         return status;
     status = tt_op_validate_data(op, args);

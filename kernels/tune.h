@@ -25,7 +25,8 @@ typedef tt_status (*tt_tune_runner)(void *user, const tt_tune_family *family, tt
 typedef struct tt_tune_target {
     tt_tune_runner run;
     void *user;
-    tt_dtype compute;               /* TT_F32 or TT_BF16 */
+    tt_dtype compute; /* TT_F32 or TT_BF16 */
+    bool weights_bf16;
     int threads;                    /* for the float64 references */
     const tt_tune_family *families; /* in order of preference */
     size_t family_count;
@@ -115,6 +116,7 @@ typedef struct tt_operands {
 typedef struct tt_problem {
     tt_op op;
     tt_dtype compute;
+    bool w_bf16; /* the other operand is a weight in bf16 */
     int threads; /* of the checks themselves */
     int64_t rows, columns, k;
     int64_t check_rows, check_columns; /* largest shape of the element by element check */

@@ -33,10 +33,10 @@ static bool out_is_bf16(const tt_problem *problem)
     return is_bf16(problem) && problem->op != TT_OP_LINEAR_WGRAD;
 }
 
-/* The other operand of forward and backward is the weight, which is real. */
+/* The other operand of forward and backward is the weight, which has a type of its own. */
 static bool b_is_bf16(const tt_problem *problem)
 {
-    return is_bf16(problem) && problem->op == TT_OP_LINEAR_WGRAD;
+    return problem->w_bf16 || (is_bf16(problem) && problem->op == TT_OP_LINEAR_WGRAD);
 }
 
 static size_t out_bytes(const tt_problem *problem, int64_t n)
@@ -63,19 +63,18 @@ static void put(void *to, bool bf16, int64_t at, float value)
 static void fill_operands(const tt_problem *problem, tt_operands to, int64_t rows, int64_t columns)
 {
     int64_t k = problem->k;
-    tt_dtype compute = problem->compute;
     bool a_transposed = problem->op == TT_OP_LINEAR_WGRAD, a_bf16 = is_bf16(problem);
     bool b_transposed = problem->op == TT_OP_LINEAR_FORWARD, b_bf16 = b_is_bf16(problem);
 #pragma omp parallel for num_threads(problem->threads) schedule(static)
     for (int64_t i = 0; i < (a_transposed ? k : rows); i++)
         for (int64_t j = 0; j < (a_transposed ? rows : k); j++)
             put(to.a, a_bf16, i * (a_transposed ? rows : k) + j,
-                a_transposed ? tt_a_at(compute, j, i) : tt_a_at(compute, i, j));
+                a_transposed ? tt_a_at(problem, j, i) : tt_a_at(problem, i, j));
 #pragma omp parallel for num_threads(problem->threads) schedule(static)
     for (int64_t i = 0; i < (b_transposed ? columns : k); i++)
         for (int64_t j = 0; j < (b_transposed ? k : columns); j++)
             put(to.b, b_bf16, i * (b_transposed ? k : columns) + j,
-                b_transposed ? tt_b_at(compute, j, i) : tt_b_at(compute, i, j));
+                b_transposed ? tt_b_at(problem, j, i) : tt_b_at(problem, i, j));
     for (int64_t j = 0; j < columns; j++)
         to.bias[j] = tt_start_at(problem->op, 0, j);
 }
@@ -159,12 +158,17 @@ static tt_status run_shape(const tt_problem *problem, const tt_tune_target *targ
                                                      .x = in.a,
                                                      .w = in.b,
                                                      .bias = in.bias,
-                                                     .y = problem->out});
+                                                     .y = problem->out,
+                                                     .w_bf16 = problem->w_bf16});
     if (problem->op == TT_OP_LINEAR_DGRAD)
-        return target->run(
-            target->user, family, tile, problem->op,
-            &(tt_linear_dgrad_args){
-                .m = rows, .n = k, .k = columns, .dy = in.a, .w = in.b, .dx = problem->out});
+        return target->run(target->user, family, tile, problem->op,
+                           &(tt_linear_dgrad_args){.m = rows,
+                                                   .n = k,
+                                                   .k = columns,
+                                                   .dy = in.a,
+                                                   .w = in.b,
+                                                   .dx = problem->out,
+                                                   .w_bf16 = problem->w_bf16});
     return target->run(
         target->user, family, tile, problem->op,
         &(tt_linear_wgrad_args){
@@ -255,8 +259,7 @@ static void check_samples(const tt_problem *problem, double *worst)
         }
         double expected = (double)tt_start_at(problem->op, i, j);
         for (int64_t p = 0; p < problem->k; p++)
-            expected +=
-                (double)tt_a_at(problem->compute, i, p) * (double)tt_b_at(problem->compute, p, j);
+            expected += (double)tt_a_at(problem, i, p) * (double)tt_b_at(problem, p, j);
         double error = out_at(problem, i * problem->columns + j) - expected;
         *worst = fmax(*worst, share(error, bound_at(problem, i, j, expected)));
     }

@@ -60,6 +60,13 @@ static tt_status add_variant(families *out, const tt_variant_info *info, bool cu
     return TT_OK;
 }
 
+/* Those of libraries read weights in f32. */
+static bool reads_weights(const tt_variant_info *info, const tt_tune_options *options)
+{
+    return !options->weights_bf16 || info->library == TT_LIBRARY_NONE ||
+           info->op == TT_OP_LINEAR_WGRAD;
+}
+
 /* The context's own variants first, then the others from the most preferred down. The reference is
  * what all are measured by, and no candidate unless the user has chosen it. */
 static tt_status list_families(const tt_context *context, const tt_tune_options *options,
@@ -72,7 +79,8 @@ static tt_status list_families(const tt_context *context, const tt_tune_options 
     for (size_t i = tt_variant_count(); i-- > 0 && status == TT_OK;) {
         const tt_variant_info *info = tt_variant_at(i);
         if ((int)info->op >= TT_PRODUCTS || info->dtype != context->compute ||
-            strcmp(info->name, "reference") == 0 || options->fixed[info->op])
+            strcmp(info->name, "reference") == 0 || options->fixed[info->op] ||
+            !reads_weights(info, options))
             continue;
         bool acceptable = info->numerics <= options->numerics;
         if ((acceptable || options->show_all) && tt_variant_available(info))
@@ -92,6 +100,7 @@ static tt_status make_target(tt_context *context, const tt_tune_options *options
     *out = (tt_tune_target){.run = run_in_context,
                             .user = context,
                             .compute = context->compute,
+                            .weights_bf16 = options->weights_bf16,
                             .threads = context->exec.threads,
                             .families = list->list,
                             .family_count = list->count};
@@ -415,13 +424,14 @@ tt_status tt_tune_cache_import(tt_context *context, const tt_tune_options *optio
 }
 
 tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
-                            double *error, size_t *wrong)
+                            bool weights_bf16, double *error, size_t *wrong)
 {
     tt_tune_options options;
     families list;
     tt_tune_target target;
     tt_tune_options_init(&options);
     memset(options.fixed, true, sizeof options.fixed);
+    options.weights_bf16 = weights_bf16;
     tt_status status = make_target(context, &options, &list, &target);
     if (status != TT_OK)
         return status;

@@ -120,8 +120,9 @@ tt_status tt_tune_key(const tt_context *context, const tt_tune_target *target,
         return status;
     add_processor(out);
     add_caches(out);
-    tt_text_addf(out, "threads %d of %d\ncompute %s\n", context->exec.threads,
-                 tt_threads_available(), tt_dtype_name(target->compute));
+    tt_text_addf(out, "threads %d of %d\ncompute %s, weights %s\n", context->exec.threads,
+                 tt_threads_available(), tt_dtype_name(target->compute),
+                 tt_dtype_name(target->weights_bf16 ? TT_BF16 : TT_F32));
     add_families(target, out);
     for (size_t t = 0; t < options->tile_count; t++)
         tt_text_addf(out, "tile %d %d %d\n", options->tiles[t].m, options->tiles[t].n,

@@ -26,20 +26,19 @@ float tt_value_at(uint64_t stream, int64_t i, int64_t j)
 }
 
 /* Operands that are bf16 already, so that rounding them changes nothing: eight bits. */
-static float operand_at(tt_dtype compute, uint64_t stream, int64_t i, int64_t j)
+static float operand_at(bool bf16, uint64_t stream, int64_t i, int64_t j)
 {
-    return compute == TT_BF16 ? (float)(bits_at(stream, i, j) >> 16) * 0x1p-7f - 1.0f
-                              : tt_value_at(stream, i, j);
+    return bf16 ? (float)(bits_at(stream, i, j) >> 16) * 0x1p-7f - 1.0f : tt_value_at(stream, i, j);
 }
 
-float tt_a_at(tt_dtype compute, int64_t i, int64_t p)
+float tt_a_at(const tt_problem *problem, int64_t i, int64_t p)
 {
-    return operand_at(compute, 1, i, p);
+    return operand_at(problem->compute == TT_BF16, 1, i, p);
 }
 
-float tt_b_at(tt_dtype compute, int64_t p, int64_t j)
+float tt_b_at(const tt_problem *problem, int64_t p, int64_t j)
 {
-    return operand_at(compute, 2, p, j);
+    return operand_at(problem->compute == TT_BF16 || problem->w_bf16, 2, p, j);
 }
 
 /* The forward pass starts from the bias, the weight gradient from what stands there. */
@@ -87,11 +86,11 @@ static tt_status expect_elements(tt_problem *problem, int threads)
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < rows; i++)
         for (int64_t p = 0; p < k; p++)
-            a[i * k + p] = tt_a_at(problem->compute, i, p);
+            a[i * k + p] = tt_a_at(problem, i, p);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t p = 0; p < k; p++)
         for (int64_t j = 0; j < columns; j++)
-            b[p * columns + j] = tt_b_at(problem->compute, p, j);
+            b[p * columns + j] = tt_b_at(problem, p, j);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++)
             problem->expected[i * columns + j] = (double)tt_start_at(problem->op, i, j);
@@ -120,7 +119,7 @@ static void sum_b(tt_problem *problem, int64_t norm_columns, double *b_signs)
 {
     for (int64_t p = 0; p < problem->k; p++) {
         for (int64_t j = 0; j < norm_columns; j++) {
-            double value = (double)tt_b_at(problem->compute, p, j);
+            double value = (double)tt_b_at(problem, p, j);
             problem->b_norm[j] += value * value;
             if (j < problem->columns)
                 b_signs[p] += value * problem->signs[j];
@@ -153,7 +152,7 @@ static tt_status expect_sums(tt_problem *problem)
     for (int64_t i = 0; i < norm_rows; i++) {
         double squares = 0, sum = 0;
         for (int64_t p = 0; p < k; p++) {
-            double value = (double)tt_a_at(problem->compute, i, p);
+            double value = (double)tt_a_at(problem, i, p);
             squares += value * value;
             sum += value * b_signs[p];
         }
@@ -183,7 +182,10 @@ int64_t tt_checked_columns(int64_t columns, tt_tile tile)
 
 static tt_problem problem_of(const tt_gemm_shape *shape, const tt_tune_target *target)
 {
-    tt_problem problem = {.op = shape->op, .compute = target->compute, .threads = target->threads};
+    tt_problem problem = {.op = shape->op,
+                          .compute = target->compute,
+                          .w_bf16 = target->weights_bf16 && shape->op != TT_OP_LINEAR_WGRAD,
+                          .threads = target->threads};
     if (shape->op == TT_OP_LINEAR_FORWARD)
         problem.rows = shape->m, problem.columns = shape->n, problem.k = shape->k;
     else if (shape->op == TT_OP_LINEAR_DGRAD)

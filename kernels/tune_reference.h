@@ -6,8 +6,8 @@
 
 /* In [-1, 1). */
 float tt_value_at(uint64_t stream, int64_t i, int64_t j);
-float tt_a_at(tt_dtype compute, int64_t i, int64_t p);
-float tt_b_at(tt_dtype compute, int64_t p, int64_t j);
+float tt_a_at(const tt_problem *problem, int64_t i, int64_t p);
+float tt_b_at(const tt_problem *problem, int64_t p, int64_t j);
 /* What out[i, j] begins with. */
 float tt_start_at(tt_op op, int64_t i, int64_t j);
 

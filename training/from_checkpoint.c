@@ -49,10 +49,12 @@ static tt_status read_tensor(const tt_store *store, const char *where, tt_contex
                              unsigned char *staging)
 {
     char path[TT_STORE_MAX_NAME];
-    snprintf(path, sizeof path, "/tensors/params/%s", tensor->name);
+    snprintf(path, sizeof path, "/tensors/%s/%s", tt_slot_params_folder(tensor->bf16),
+             tensor->name);
     const tt_store_entry *entry = tt_store_find(store, path);
-    int64_t bytes = tensor->count * (int64_t)sizeof(float);
-    if (!entry || entry->dtype != TT_F32 || entry->bytes != bytes) {
+    const int64_t bytes = (int64_t)tt_param_bytes(tensor, TT_F32);
+    const tt_dtype dtype = tensor->bf16 ? TT_U16 : TT_F32;
+    if (!entry || entry->dtype != dtype || entry->bytes != bytes) {
         return tt_fail(TT_ECORRUPT, "%s: %s is missing or does not fit the saved configuration",
                        where, path);
     }
@@ -61,8 +63,8 @@ static tt_status read_tensor(const tt_store *store, const char *where, tt_contex
         size_t part = bytes - offset < STAGING_BYTES ? (size_t)(bytes - offset) : STAGING_BYTES;
         status = tt_store_read(store, entry, offset, staging, part);
         if (!status) {
-            status = tt_tensor_write(
-                context, params + tensor->offset * (int64_t)sizeof(float) + offset, staging, part);
+            status = tt_tensor_write(context, params + tt_param_at(tensor, TT_F32) + offset,
+                                     staging, part);
         }
     }
     return status;
@@ -128,13 +130,13 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
     tt_model *model = NULL;
     tt_kv_store *cache = NULL;
     void *params = NULL;
-    size_t vector = (size_t)tt_model_param_count(&dims) * sizeof(float);
+    const size_t bytes = tt_model_params_bytes(&dims, TT_F32);
     tt_context_options context_options;
     tt_context_options_init(&context_options);
     context_options.dtype = TT_F32;
     context_options.threads = options->threads;
     context_options.tensor_bytes =
-        vector + tt_model_bytes(&dims, 0, dims.context, TT_F32) +
+        bytes + tt_model_bytes(&dims, 0, dims.context, TT_F32) +
         tt_kv_store_bytes(dims.layers, dims.context, tt_model_kv_width(&dims), TT_F32) + (1 << 16);
     status = tt_context_create(&context_options, &context);
     if (!status) {
@@ -147,7 +149,7 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
         status = tt_model_set_compute(model, tt_compute_from(config));
     }
     if (!status) {
-        status = tt_tensor_alloc(context, vector, &params);
+        status = tt_tensor_alloc(context, bytes, &params);
     }
     if (!status) {
         status = read_params(store, options->name, context, model, params);

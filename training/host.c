@@ -152,8 +152,9 @@ static tt_status scan_resident(const tt_slot_memory *memory, int slot, bool *fou
         }
         *found = *found || was_lost(memory->model, resident.name);
         if (*found) {
-            snprintf(name, TT_TENSOR_NAME, "%s%s", resident.is_parameter ? "params/" : "",
-                     resident.name);
+            const char *folder = tt_slot_params_folder(resident.dtype == TT_BF16);
+            snprintf(name, TT_TENSOR_NAME, "%s%s%s", resident.is_parameter ? folder : "",
+                     resident.is_parameter ? "/" : "", resident.name);
         }
     }
     return TT_OK;

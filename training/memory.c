@@ -37,13 +37,15 @@ int64_t tt_slot_resident_bytes(const tt_model_dims *dims, tt_codec codec, int64_
                                const tt_slot_layout *exceptions)
 {
     int64_t vector = (int64_t)tt_slot_vector_bytes(dims);
+    int64_t params = (int64_t)tt_slot_params_bytes(dims);
     if (codec == TT_CODEC_F32) {
-        return 3 * vector;
+        return params + 2 * vector;
     }
     size_t count = tt_model_count_tensors(dims);
     tt_param_tensor *tensors = calloc(count, sizeof *tensors);
     if (!tensors) {
-        return 3 * vector; /* no memory even for this: at the least it is no underestimate */
+        return params +
+               2 * vector; /* no memory even for this: at the least it is no underestimate */
     }
     page_count moments = {0, 0};
     (void)tt_model_lay_out_params(dims, tensors);
@@ -53,7 +55,7 @@ int64_t tt_slot_resident_bytes(const tt_model_dims *dims, tt_codec codec, int64_
               (int64_t)tt_codec_bytes(own, block, tensors[i].count));
     }
     free(tensors);
-    return vector + 2 * moments.pages * PAGE; /* both moments take the same */
+    return params + 2 * moments.pages * PAGE; /* both moments take the same */
 }
 
 tt_moments_policy tt_moments_policy_from(const tt_config *config)
@@ -82,7 +84,8 @@ tt_codec tt_activation_codec_from(const tt_config *config)
 int64_t tt_staging_bytes(const tt_model_dims *dims, tt_codec codec)
 {
     const int64_t largest = tt_model_largest_param(dims);
-    return codec == TT_CODEC_F32 ? 0 : largest * (int64_t)(sizeof(float) + 2 * sizeof(uint16_t));
+    const int64_t element = dims->bf16_weights ? sizeof(uint16_t) : sizeof(float);
+    return codec == TT_CODEC_F32 ? 0 : largest * (element + 2 * (int64_t)sizeof(uint16_t));
 }
 
 int64_t tt_training_memory(const tt_training *training, const tt_config *config, bool fork)

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model_internal.h"
 
@@ -150,6 +151,10 @@ tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_
                        "be negative, and the tokens lie between 1 and model.context (%lld)",
                        (long long)batch, (long long)time, (long long)dims->context);
     }
+    if (dims->bf16_weights && tt_context_dtype(context) != TT_F32) {
+        return tt_fail(TT_EINVAL, "weights are kept in bf16 in a context of f32, not of %s",
+                       tt_dtype_name(tt_context_dtype(context)));
+    }
     tt_model *model = calloc(1, sizeof *model);
     if (!model) {
         return tt_fail(TT_ENOMEM, "no memory for a model's record");
@@ -187,7 +192,7 @@ void tt_model_destroy(tt_model *model)
 
 /* ---- initial parameters ---- */
 
-enum { INIT_CHUNK = 1 << 16, TENSOR_GAP = 16 };
+enum { INIT_CHUNK = 1 << 16, TENSOR_GAP = 32 };
 
 /* Scaled normals (std > 0) or a constant, then zeros up to the next tensor. */
 typedef struct init_rule {
@@ -211,7 +216,16 @@ static init_rule rule_of(const tt_model *model, const tt_param_tensor *tensor)
 typedef struct init_stage {
     float narrow[INIT_CHUNK];
     double wide[INIT_CHUNK];
+    uint16_t bf16[INIT_CHUNK];
 } init_stage;
+
+/* The nearest bf16, ties to even; x is finite. */
+static uint16_t bf16_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
 
 static tt_status init_chunk(const tt_model *model, uint64_t seed, size_t index, int64_t first,
                             int64_t count, init_stage *stage, unsigned char *params)
@@ -231,28 +245,31 @@ static tt_status init_chunk(const tt_model *model, uint64_t seed, size_t index, 
     }
     for (int64_t i = 0; i < count; i++) {
         stage->wide[i] = (double)stage->narrow[i]; /* the same start in both dtypes */
+        stage->bf16[i] = bf16_of(stage->narrow[i]);
     }
     const bool is_f64 = tt_context_dtype(model->context) == TT_F64;
-    const size_t element = model->plan.element;
-    return tt_tensor_write(model->context, params + (size_t)(tensor->offset + first) * element,
-                           is_f64 ? (const void *)stage->wide : (const void *)stage->narrow,
-                           (size_t)count * element);
+    const void *values = is_f64 ? (const void *)stage->wide : (const void *)stage->narrow;
+    const size_t element = tensor->bf16 ? sizeof(uint16_t) : model->plan.element;
+    return tt_tensor_write(model->context, params + (size_t)first * element,
+                           tensor->bf16 ? stage->bf16 : values, (size_t)count * element);
 }
 
 static tt_status init_tensor(const tt_model *model, uint64_t seed, size_t index, init_stage *stage,
                              unsigned char *params)
 {
     const tt_param_tensor *tensor = &model->tensors[index];
+    const tt_dtype real = tt_context_dtype(model->context);
+    params += tt_param_at(tensor, real);
     for (int64_t first = 0; first < tensor->count; first += INIT_CHUNK) {
         int64_t left = tensor->count - first;
         TRY(init_chunk(model, seed, index, first, left < INIT_CHUNK ? left : INIT_CHUNK, stage,
                        params));
     }
     static const double zeros[TENSOR_GAP];
-    const size_t element = model->plan.element;
-    size_t gap = (size_t)(-tensor->count & (TENSOR_GAP - 1));
-    return tt_tensor_write(model->context,
-                           params + (size_t)(tensor->offset + tensor->count) * element, zeros,
+    const int64_t unit = tensor->bf16 ? TENSOR_GAP : TENSOR_GAP / 2;
+    const size_t element = tensor->bf16 ? sizeof(uint16_t) : model->plan.element;
+    const size_t gap = (size_t)(-tensor->count & (unit - 1));
+    return tt_tensor_write(model->context, params + tt_param_bytes(tensor, real), zeros,
                            gap * element);
 }
 
@@ -349,6 +366,7 @@ bool tt_model_resident(const tt_model *model, const void *params, size_t index, 
         name = model->tensors[entry->index].name;
         if (params) {
             out->data = tt_model_param(model, params, entry->index);
+            out->dtype = model->tensors[entry->index].bf16 ? TT_BF16 : out->dtype;
             out->count = model->tensors[entry->index].count;
         }
         break;

@@ -25,6 +25,7 @@ typedef struct tt_model_dims {
     double rope_theta; /* 0: 10000 */
     bool unbiased;     /* products add no bias */
     bool untied;       /* the head has a weight of its own */
+    bool bf16_weights; /* matrices and embeddings are kept in bf16 alone (in f32 contexts) */
 } tt_model_dims;
 
 /* TT_ECONFIG for dims that are not positive, do not divide (channels by heads, heads by kv_heads),
@@ -54,7 +55,9 @@ typedef struct tt_param_tensor {
     int rank;
     int64_t dims[2];
     int64_t count;  /* elements */
-    int64_t offset; /* in elements, into the flat parameter vector of a slot */
+    int64_t offset; /* in elements, into flat vectors of reals: gradients, moments */
+    int64_t place;  /* in halves of a real, into a slot's parameters */
+    bool bf16;      /* kept as bf16; else real */
     bool decay;     /* weight decay applies (matrices and embeddings; none on norms and biases) */
     bool residual;  /* a projection into the residual stream: init std 0.02 / sqrt(2 layers) */
     bool gain;      /* the weight of a norm: it starts at one */
@@ -64,8 +67,8 @@ typedef struct tt_model tt_model;
 
 /* Lays out parameters and activations for batches of `batch` sequences of up to `time` tokens.
  * Tensor memory (activations, gradients) comes from `context`. Parameters belong to the caller:
- * flat vectors of tt_model_param_count() elements. batch 0: for decoding only, no activations or
- * gradients. */
+ * tt_model_params_bytes() of tensor memory, each tensor at its place (tt_param_at). batch 0: for
+ * decoding only, no activations or gradients. TT_EINVAL for weights in bf16 but in f32. */
 tt_status tt_model_create(tt_context *context, const tt_model_dims *dims, int64_t batch,
                           int64_t time, tt_model **out);
 void tt_model_destroy(tt_model *model);
@@ -85,8 +88,13 @@ size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t
                                tt_act_form form);
 /* What tt_model_pack_weights takes beside them, at the most. */
 size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute);
-/* Elements of the flat vector (tensors start at multiples of 16 elements; gaps stay zero). */
+/* Elements of a flat vector (tensors start at multiples of 16 elements; gaps stay zero). */
 int64_t tt_model_param_count(const tt_model_dims *dims);
+/* Bytes of the parameters, whose gaps stay zero, too; `real` is the context's dtype. */
+size_t tt_model_params_bytes(const tt_model_dims *dims, tt_dtype real);
+/* Where one of them is, and what it takes. */
+size_t tt_param_at(const tt_param_tensor *tensor, tt_dtype real);
+size_t tt_param_bytes(const tt_param_tensor *tensor, tt_dtype real);
 /* The same without the gaps, and of the largest tensor. */
 int64_t tt_model_param_elements(const tt_model_dims *dims);
 int64_t tt_model_largest_param(const tt_model_dims *dims);

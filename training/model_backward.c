@@ -60,7 +60,8 @@ static tt_status linear(const sweep *s, size_t param, const void *dy, const void
                                         .dx = dx,
                                         .gelu_x = gelu_x,
                                         .packed =
-                                            tt_pass_packed(&s->pass, TT_OP_LINEAR_DGRAD, param)};
+                                            tt_pass_packed(&s->pass, TT_OP_LINEAR_DGRAD, param),
+                                        .w_bf16 = model->dims.bf16_weights};
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }
 

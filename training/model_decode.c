@@ -82,7 +82,8 @@ static tt_status decode_head(const decode *d, float *logits)
                                          .x = d->branch,
                                          .w = tt_model_param(model, d->pass.params, weight),
                                          .y = row,
-                                         .real_y = true};
+                                         .real_y = true,
+                                         .w_bf16 = dims->bf16_weights};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &head));
     const size_t bytes = (size_t)dims->vocab * element;
     if (tt_context_dtype(model->context) != TT_F64) {
@@ -112,6 +113,7 @@ static tt_status decode_rows(const decode *d, const int32_t *tokens, float *logi
         .wte = tt_model_param(model, d->pass.params, PARAM_WTE),
         .wpe = tt_model_wpe(model, d->pass.params),
         .out = d->resid,
+        .w_bf16 = model->dims.bf16_weights,
     };
     TRY(tt_op_run(model->context, TT_OP_EMBEDDING_FORWARD, &embedding));
     for (int64_t layer = 0; layer < model->dims.layers; layer++) {

@@ -221,22 +221,31 @@ static void weight_shape(const tt_model_dims *dims, tt_layer_param which, int64_
 /* Walks the flat vector; with `tensors` NULL it is only measured. */
 typedef struct param_cursor {
     tt_param_tensor *tensors;
+    bool bf16_weights;
     size_t index;
-    int64_t offset;
+    int64_t offset, place;
     int64_t elements, largest; /* without the gaps; of one tensor */
 } param_cursor;
 
-/* columns 0: a vector (norms and biases), which takes no weight decay. */
+static int64_t padded(int64_t elements, int64_t unit)
+{
+    return (elements + unit - 1) / unit * unit;
+}
+
+/* columns 0: a vector (norms and biases), which takes no weight decay and is always real. */
 static void place_param(param_cursor *cursor, int64_t layer, param_rule rule, int64_t rows,
                         int64_t columns)
 {
     int64_t count = columns ? rows * columns : rows;
+    const bool bf16 = cursor->bf16_weights && columns != 0;
     if (cursor->tensors) {
         tt_param_tensor *tensor = &cursor->tensors[cursor->index];
         *tensor = (tt_param_tensor){.rank = columns ? 2 : 1,
                                     .dims = {rows, columns ? columns : 1},
                                     .count = count,
                                     .offset = cursor->offset,
+                                    .place = cursor->place,
+                                    .bf16 = bf16,
                                     .decay = columns != 0,
                                     .residual = rule.residual,
                                     .gain = rule.form == NORM_WEIGHT};
@@ -247,7 +256,8 @@ static void place_param(param_cursor *cursor, int64_t layer, param_rule rule, in
         }
     }
     cursor->index++;
-    cursor->offset += (count + ALIGN_ELEMENTS - 1) / ALIGN_ELEMENTS * ALIGN_ELEMENTS;
+    cursor->offset += padded(count, ALIGN_ELEMENTS);
+    cursor->place += bf16 ? padded(count, 2 * ALIGN_ELEMENTS) : 2 * padded(count, ALIGN_ELEMENTS);
     cursor->elements += count;
     cursor->largest = count > cursor->largest ? count : cursor->largest;
 }
@@ -272,7 +282,7 @@ static void place_layer(param_cursor *cursor, const tt_model_dims *dims, int64_t
 static param_cursor lay_out(const tt_model_dims *dims, tt_param_tensor *tensors)
 {
     const int64_t channels = dims->channels;
-    param_cursor cursor = {.tensors = tensors};
+    param_cursor cursor = {.tensors = tensors, .bf16_weights = dims->bf16_weights};
     place_param(&cursor, -1, (param_rule){"wte.weight", WEIGHT, false}, dims->vocab, channels);
     if (dims->positions == TT_POSITIONS_LEARNED) {
         place_param(&cursor, -1, (param_rule){"wpe.weight", WEIGHT, false}, dims->context,
@@ -300,6 +310,21 @@ int64_t tt_model_lay_out_params(const tt_model_dims *dims, tt_param_tensor *tens
 int64_t tt_model_param_count(const tt_model_dims *dims)
 {
     return lay_out(dims, NULL).offset;
+}
+
+size_t tt_model_params_bytes(const tt_model_dims *dims, tt_dtype real)
+{
+    return (size_t)lay_out(dims, NULL).place * (tt_dtype_size(real) / 2);
+}
+
+size_t tt_param_at(const tt_param_tensor *tensor, tt_dtype real)
+{
+    return (size_t)tensor->place * (tt_dtype_size(real) / 2);
+}
+
+size_t tt_param_bytes(const tt_param_tensor *tensor, tt_dtype real)
+{
+    return (size_t)tensor->count * tt_dtype_size(tensor->bf16 ? TT_BF16 : real);
 }
 
 int64_t tt_model_param_elements(const tt_model_dims *dims)

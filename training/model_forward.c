@@ -46,7 +46,8 @@ tt_status tt_pass_linear(const tt_pass *pass, size_t index, const void *x, void 
         .bias = model->dims.unbiased ? NULL : tt_model_param(model, pass->params, index + 1),
         .y = y,
         .gelu = gelu,
-        .packed = tt_pass_packed(pass, TT_OP_LINEAR_FORWARD, index)};
+        .packed = tt_pass_packed(pass, TT_OP_LINEAR_FORWARD, index),
+        .w_bf16 = model->dims.bf16_weights};
     return tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args);
 }
 
@@ -163,6 +164,7 @@ static tt_status embed(const tt_pass *pass)
         .wte = tt_model_param(model, pass->params, PARAM_WTE),
         .wpe = tt_model_wpe(model, pass->params),
         .out = tt_model_act(model, ACT_EMBED),
+        .w_bf16 = model->dims.bf16_weights,
     };
     TRY(tt_op_run(model->context, TT_OP_EMBEDDING_FORWARD, &args));
     return produced(pass, ACT_EMBED);

@@ -49,7 +49,8 @@ static tt_status forward_chunk(const chunk *c)
         .w = tt_model_param(model, c->pass->params, c->weight),
         .y = tt_model_act(model, c->logits),
         .packed = tt_pass_packed(c->pass, TT_OP_LINEAR_FORWARD, c->weight),
-        .real_y = true};
+        .real_y = true,
+        .w_bf16 = model->dims.bf16_weights};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &args));
     model->logits_rows = c->rows;
     return tt_pass_show(c->pass, c->logits, args.y, c->rows * model->dims.vocab);
@@ -106,6 +107,7 @@ static tt_status backward_chunk(const chunk *c)
         .w = tt_model_param(model, c->pass->params, c->weight),
         .dx = part(c, tt_model_branch(model)),
         .packed = tt_pass_packed(c->pass, TT_OP_LINEAR_DGRAD, c->weight),
+        .w_bf16 = model->dims.bf16_weights,
     };
     return tt_op_run(model->context, TT_OP_LINEAR_DGRAD, &dgrad);
 }

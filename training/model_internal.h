@@ -236,7 +236,7 @@ typedef struct tt_pass {
 static inline const void *tt_model_param(const tt_model *model, const void *params, size_t index)
 {
     return (const unsigned char *)params +
-           (size_t)model->tensors[index].offset * model->plan.element;
+           tt_param_at(&model->tensors[index], tt_context_dtype(model->context));
 }
 
 /* NULL without learned positions. */

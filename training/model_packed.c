@@ -57,7 +57,7 @@ static tt_status pack_for(tt_model *model, const void *params, int op,
         if (is_weight(model, i) &&
             tt_linear_packed_bytes(context, packed_ops[op], dims[0], dims[1]) > 0) {
             TRY(tt_linear_pack(context, packed_ops[op], dims[0], dims[1],
-                               tt_model_param(model, params, i),
+                               tt_model_param(model, params, i), model->dims.bf16_weights,
                                model->memory + model->packed.at[i][op]));
             *variant = tt_context_variant(context, packed_ops[op]);
         }

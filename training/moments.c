@@ -35,9 +35,10 @@ static double strain_of(const job *j, const losses *l)
     return isnan(strain) ? INFINITY : strain;
 }
 
-static unsigned char *element_at(void *vector, int64_t offset)
+static void *params_of(const job *j, int slot, size_t index)
 {
-    return (unsigned char *)vector + (size_t)offset * sizeof(float);
+    return (unsigned char *)j->memory->slots[slot].params +
+           tt_param_at(tt_model_tensor(j->update->model, index), TT_F32);
 }
 
 /* ---- one tensor, one codec ---- */
@@ -48,10 +49,11 @@ static tt_status run_encoded(const job *j, size_t index, const tt_encoded from[2
 {
     const tt_moments_update *u = j->update;
     const tt_param_tensor *tensor = tt_model_tensor(u->model, index);
+    const tt_rounding rounding = tt_optim_rounding(u->optim, u->step, index);
     const tt_adamw_encoded_args args = {
         .n = tensor->count,
-        .p = element_at(j->memory->slots[u->read_slot].params, tensor->offset),
-        .g = element_at(tt_model_gradients(u->model), tensor->offset),
+        .p = params_of(j, u->read_slot, index),
+        .g = (const float *)tt_model_gradients(u->model) + tensor->offset,
         .m = from[0],
         .v = from[1],
         .p_next = params,
@@ -64,6 +66,7 @@ static tt_status run_encoded(const job *j, size_t index, const tt_encoded from[2
         .v_loss = &lost->v,
         .u_loss = &lost->update,
         .dither = (uint64_t)u->step + 1,
+        .rounding = tensor->bf16 ? &rounding : NULL,
     };
     *verdict = (tt_verdict){0};
     memset(lost, 0, sizeof *lost);
@@ -105,8 +108,7 @@ static tt_status copy_moments(const job *j, const tt_encoded from[2], const tt_e
 
 static void *next_params(const job *j, size_t index)
 {
-    const tt_param_tensor *tensor = tt_model_tensor(j->update->model, index);
-    return element_at(j->memory->slots[j->update->write_slot].params, tensor->offset);
+    return params_of(j, j->update->write_slot, index);
 }
 
 /* Encodes, and measures. In place nothing of the slot is touched yet: see take_staged. */
@@ -135,7 +137,7 @@ static tt_status take_staged(const job *j, size_t index, tt_codec codec)
     write_side(j, index, codec, to);
     staging_side(j, to, staged);
     TRY(tt_tensor_copy(j->memory->context, next_params(j, index), j->memory->staging.params,
-                       (size_t)to[0].n * sizeof(float)));
+                       tt_param_bytes(tt_model_tensor(j->update->model, index), TT_F32)));
     return copy_moments(j, staged, to);
 }
 
@@ -149,9 +151,9 @@ static tt_status run_f32(const job *j, size_t index, tt_verdict *verdict)
     losses none;
     if (j->from->codec[index] == TT_CODEC_F32) {
         *verdict = (tt_verdict){0};
-        return tt_optim_tensor(j->memory->context, u->model, index, u->optim->weight_decay,
-                               &j->scalars, &j->memory->slots[u->read_slot],
-                               &j->memory->slots[u->write_slot], verdict);
+        return tt_optim_tensor(j->memory->context, u->model, index, u->optim, u->step, &j->scalars,
+                               &j->memory->slots[u->read_slot], &j->memory->slots[u->write_slot],
+                               verdict);
     }
     read_side(j, index, from);
     write_side(j, index, TT_CODEC_F32, to);

@@ -58,25 +58,36 @@ static unsigned char *element_at(const void *vector, int64_t offset, size_t elem
     return (unsigned char *)vector + (size_t)offset * element;
 }
 
-tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index, double weight_decay,
+tt_rounding tt_optim_rounding(const tt_optim_options *options, int64_t step, size_t index)
+{
+    /* The seed's own streams are those of the initial weights. */
+    return (tt_rounding){.seed = options->seed ^ UINT64_C(0x243f6a8885a308d3),
+                         .stream = (uint64_t)index << 40 | (uint64_t)step};
+}
+
+tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index,
+                          const tt_optim_options *options, int64_t step,
                           const tt_step_scalars *scalars, const tt_slot_tensors *from,
                           const tt_slot_tensors *to, tt_verdict *verdict)
 {
-    const size_t element = tt_dtype_size(tt_context_dtype(context));
+    const tt_dtype real = tt_context_dtype(context);
+    const size_t element = tt_dtype_size(real);
     const tt_param_tensor *tensor = tt_model_tensor(model, index);
     const int64_t at = tensor->offset;
+    const tt_rounding rounding = tt_optim_rounding(options, step, index);
     const tt_adamw_args args = {
         .n = tensor->count,
-        .p = element_at(from->params, at, element),
+        .p = (const unsigned char *)from->params + tt_param_at(tensor, real),
         .m = element_at(from->m, at, element),
         .v = element_at(from->v, at, element),
         .g = element_at(tt_model_gradients(model), at, element),
-        .p_next = element_at(to->params, at, element),
+        .p_next = (unsigned char *)to->params + tt_param_at(tensor, real),
         .m_next = element_at(to->m, at, element),
         .v_next = element_at(to->v, at, element),
-        .weight_decay = tensor->decay ? weight_decay : 0.0,
+        .weight_decay = tensor->decay ? options->weight_decay : 0.0,
         .scalars = scalars,
         .verdict = verdict,
+        .rounding = tensor->bf16 ? &rounding : NULL,
     };
     return tt_op_run(context, TT_OP_ADAMW, &args);
 }
@@ -90,7 +101,7 @@ tt_status tt_optim_step(tt_context *context, tt_model *model, const tt_optim_opt
     for (size_t i = 0; i < tt_model_tensor_count(model); i++) {
         tt_verdict own = {0};
         tt_status status =
-            tt_optim_tensor(context, model, i, options->weight_decay, &scalars, from, to, &own);
+            tt_optim_tensor(context, model, i, options, step, &scalars, from, to, &own);
         if (status) {
             return status;
         }

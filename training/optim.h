@@ -8,13 +8,14 @@ typedef struct tt_optim_options {
     double learning_rate, minimum_rate; /* peak, and end of the cosine */
     int64_t warmup_steps, total_steps;
     double beta1, beta2, epsilon, weight_decay;
-    double clip; /* global norm; 0: no clipping */
+    double clip;   /* global norm; 0: no clipping */
+    uint64_t seed; /* of the rounding of weights in bf16 */
 } tt_optim_options;
 
 /* Linear warm-up from lr/warmup, then cosine to minimum_rate at total_steps. step counts from 0. */
 double tt_learning_rate(const tt_optim_options *options, int64_t step);
 
-/* The tensors of one slot: three flat vectors in tensor memory. */
+/* The tensors of one slot, in tensor memory: parameters, and two flat vectors. */
 typedef struct tt_slot_tensors {
     void *params, *m, *v;
 } tt_slot_tensors;
@@ -26,8 +27,12 @@ tt_status tt_gradient_norm(tt_context *context, tt_model *model, double *norm, u
  * `grad_norm` is used for clipping; `rate_scale` times the schedule's rate. */
 tt_step_scalars tt_optim_scalars(const tt_optim_options *options, int64_t step, double grad_norm,
                                  double rate_scale);
-/* One tensor with f32 moments; adds to *verdict. */
-tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index, double weight_decay,
+/* How weights in bf16 are rounded: a stream for each tensor in each step, whatever else is done in
+ * it, so that a replay and a resumed run get the same bits. Steps below 2^40. */
+tt_rounding tt_optim_rounding(const tt_optim_options *options, int64_t step, size_t index);
+/* One tensor with f32 moments; adds to *verdict. `scalars` are of that step. */
+tt_status tt_optim_tensor(tt_context *context, tt_model *model, size_t index,
+                          const tt_optim_options *options, int64_t step,
                           const tt_step_scalars *scalars, const tt_slot_tensors *from,
                           const tt_slot_tensors *to, tt_verdict *verdict);
 

@@ -27,6 +27,7 @@ tt_model_dims tt_dims_from_config(const tt_config *config)
         .rope_theta = tt_config_float(config, "model.rope_theta"),
         .unbiased = !tt_config_bool(config, "model.bias"),
         .untied = !tt_config_bool(config, "model.tied"),
+        .bf16_weights = is(config, "compression.weights", "bf16"),
     };
 }
 
@@ -84,6 +85,29 @@ static int64_t model_bytes(const tt_model_dims *dims, int64_t batch, tt_act_form
     return (int64_t)tt_model_resident_bytes(dims, batch, dims->context, form);
 }
 
+/* The products of libraries read weights in f32 only. (A rule would not do: what a variant is
+ * called is text.) */
+static tt_status check_readers(const tt_config *config, const tt_model_dims *dims)
+{
+    const char *const keys[] = {"kernels.variant", tt_product_keys[TT_OP_LINEAR_FORWARD],
+                                tt_product_keys[TT_OP_LINEAR_DGRAD]};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && dims->bf16_weights; i++) {
+        const char *name =
+            tt_config_is_auto(config, keys[i]) ? "auto" : tt_config_string(config, keys[i]);
+        for (size_t v = 0; v < tt_variant_count(); v++) {
+            const tt_variant_info *info = tt_variant_at(v);
+            if (info->library != TT_LIBRARY_NONE && strcmp(info->name, name) == 0) {
+                return tt_fail(TT_ECONFIG,
+                               "%s: %s is %s, which reads weights in f32, and compression.weights "
+                               "is bf16 (%s); set one of them otherwise",
+                               tt_config_origin(config, keys[i]), keys[i], name,
+                               tt_config_origin(config, "compression.weights"));
+            }
+        }
+    }
+    return TT_OK;
+}
+
 /* More than any machine's memory, and far from overflow. */
 static const size_t absurd_bytes = (size_t)1 << 56;
 
@@ -111,6 +135,10 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
                        tt_config_origin(config, "optim.minimum_rate"),
                        tt_config_float(config, "optim.minimum_rate"),
                        tt_config_float(config, "optim.learning_rate"));
+    }
+    status = check_readers(config, &dims);
+    if (status) {
+        return status;
     }
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;

@@ -7,18 +7,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VECTORS = 3, PARTS_PER_TENSOR = 5, HUGE_PAGE = 2 << 20 };
+enum { PARTS_PER_TENSOR = 5, HUGE_PAGE = 2 << 20 };
 
 static size_t padded(size_t bytes)
 {
     return (bytes + 63) / 64 * 64;
 }
 
+/* Beyond the address space, with all slots. */
+static bool is_beyond(const tt_model_dims *dims)
+{
+    return tt_model_param_count(dims) > INT64_MAX / 1024;
+}
+
+size_t tt_slot_params_bytes(const tt_model_dims *dims)
+{
+    return is_beyond(dims) ? SIZE_MAX : padded(tt_model_params_bytes(dims, TT_F32));
+}
+
 size_t tt_slot_vector_bytes(const tt_model_dims *dims)
 {
-    int64_t elements = tt_model_param_count(dims);
-    /* Beyond the address space, with all slots. */
-    return elements > INT64_MAX / 1024 ? SIZE_MAX : padded((size_t)elements * sizeof(float));
+    return is_beyond(dims) ? SIZE_MAX : padded((size_t)tt_model_param_count(dims) * sizeof(float));
 }
 
 size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count)
@@ -28,7 +37,8 @@ size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count)
         return SIZE_MAX;
     }
     /* Staging: no tensor is larger than all of them together. */
-    return (size_t)(count + 1) * VECTORS * vector + 2 * vector + 2 * (size_t)HUGE_PAGE;
+    return (size_t)(count + 1) * (tt_slot_params_bytes(dims) + 2 * vector) + 2 * vector +
+           2 * (size_t)HUGE_PAGE;
 }
 
 tt_codec tt_codec_of_v(tt_codec codec_of_m)
@@ -86,23 +96,27 @@ static tt_status keep_apart(const tt_slot_memory *memory, size_t vector)
     return tt_tensor_hollow(memory->context, gap, HUGE_PAGE);
 }
 
-/* Elements of the largest tensor that may be encoded. */
-static int64_t largest_encoded(const tt_slot_memory *memory)
+/* What an update in place of the largest tensor that may be encoded needs: room for its parameters,
+ * and for a moment in 16 bits. */
+static void measure_staging(const tt_slot_memory *memory, size_t *params, size_t *half)
 {
-    int64_t largest = 0;
+    *params = *half = 0;
     for (size_t i = 0; i < tt_model_tensor_count(memory->model); i++) {
-        int64_t count = tensor_of(memory, i)->count;
-        largest = count >= TT_ENCODED_ELEMENTS && count > largest ? count : largest;
+        const tt_param_tensor *tensor = tensor_of(memory, i);
+        if (tensor->count >= TT_ENCODED_ELEMENTS) {
+            const size_t own = tt_param_bytes(tensor, TT_F32);
+            const size_t own_half = tt_codec_bytes(TT_CODEC_BF16, 0, tensor->count);
+            *params = own > *params ? own : *params;
+            *half = own_half > *half ? own_half : *half;
+        }
     }
-    return largest;
 }
 
-/* Room for its parameters, and both moments in 16 bits. */
 static tt_status create_staging(tt_slot_memory *memory)
 {
-    int64_t largest = largest_encoded(memory);
-    size_t half = tt_codec_bytes(TT_CODEC_BF16, 0, largest);
-    TRY(tt_tensor_alloc(memory->context, (size_t)largest * sizeof(float), &memory->staging.params));
+    size_t params, half;
+    measure_staging(memory, &params, &half);
+    TRY(tt_tensor_alloc(memory->context, params, &memory->staging.params));
     TRY(tt_tensor_alloc(memory->context, half, &memory->staging.m));
     return tt_tensor_alloc(memory->context, half, &memory->staging.v);
 }
@@ -115,14 +129,14 @@ tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int 
     out->model = model;
     out->count = count + 1;
     out->failed_update = -1;
-    out->elements = tt_model_param_count(tt_model_get_dims(model));
-    size_t bytes = tt_slot_vector_bytes(tt_model_get_dims(model));
+    const size_t params = tt_slot_params_bytes(tt_model_get_dims(model));
+    const size_t bytes = tt_slot_vector_bytes(tt_model_get_dims(model));
     for (int slot = 0; slot < out->count; slot++) {
         tt_slot_tensors *tensors = &out->slots[slot];
         if (slot == count) {
             TRY(keep_apart(out, bytes));
         }
-        TRY(tt_tensor_alloc(context, bytes, &tensors->params));
+        TRY(tt_tensor_alloc(context, params, &tensors->params));
         TRY(tt_tensor_alloc(context, bytes, &tensors->m));
         TRY(tt_tensor_alloc(context, bytes, &tensors->v));
         TRY(create_layout(out, &out->layouts[slot]));
@@ -220,7 +234,12 @@ size_t tt_slot_part_count(const tt_slot_memory *memory, int slot)
     return memory->layouts[slot].part_count;
 }
 
-static const char *folder_of(tt_slot_part_kind kind, tt_codec codec)
+const char *tt_slot_params_folder(bool bf16)
+{
+    return bf16 ? "params.bf16" : "params";
+}
+
+static const char *folder_of(tt_slot_part_kind kind, const tt_param_tensor *tensor, tt_codec codec)
 {
     static const char *const m[] = {[TT_CODEC_F32] = "adam_m",
                                     [TT_CODEC_BF16] = "adam_m.bf16",
@@ -230,7 +249,7 @@ static const char *folder_of(tt_slot_part_kind kind, tt_codec codec)
                                     [TT_CODEC_INT8] = "adam_v.sqrt_uint8"};
     switch (kind) {
     case TT_PART_PARAMS:
-        return "params";
+        break;
     case TT_PART_M:
         return m[codec];
     case TT_PART_M_SCALE:
@@ -240,15 +259,18 @@ static const char *folder_of(tt_slot_part_kind kind, tt_codec codec)
     case TT_PART_V_SCALE:
         return "adam_v.sqrt_uint8.scale";
     case TT_PART_KEPT:
-        break;
+        return "moments";
     }
-    return "moments";
+    return tt_slot_params_folder(tensor->bf16);
 }
 
-static tt_dtype dtype_of(tt_slot_part_kind kind, tt_codec codec)
+static tt_dtype dtype_of(tt_slot_part_kind kind, const tt_param_tensor *tensor, tt_codec codec)
 {
     if (kind == TT_PART_KEPT) {
         return TT_U8;
+    }
+    if (kind == TT_PART_PARAMS && tensor->bf16) {
+        return TT_U16; /* its bits */
     }
     if ((kind != TT_PART_M && kind != TT_PART_V) || codec == TT_CODEC_F32) {
         return TT_F32;
@@ -265,9 +287,9 @@ static void part_info(const tt_slot_memory *memory, const tt_slot_layout *layout
     const tt_param_tensor *tensor = tensor_of(memory, part.tensor);
     tt_codec codec = layout->codec[part.tensor];
     memset(out, 0, sizeof *out);
-    snprintf(out->name, sizeof out->name, "%s/%s", folder_of(part.kind, codec),
+    snprintf(out->name, sizeof out->name, "%s/%s", folder_of(part.kind, tensor, codec),
              part.kind == TT_PART_KEPT ? "kept" : tensor->name);
-    out->dtype = dtype_of(part.kind, codec);
+    out->dtype = dtype_of(part.kind, tensor, codec);
     switch (part.kind) {
     case TT_PART_KEPT:
         out->rank = 1;
@@ -300,7 +322,7 @@ void *tt_slot_part_address(const tt_slot_memory *memory, int slot, size_t index)
     }
     if (part.kind == TT_PART_PARAMS) {
         return (unsigned char *)memory->slots[slot].params +
-               (size_t)tensor_of(memory, part.tensor)->offset * sizeof(float);
+               tt_param_at(tensor_of(memory, part.tensor), TT_F32);
     }
     bool second = part.kind == TT_PART_V || part.kind == TT_PART_V_SCALE;
     tt_encoded moment = tt_slot_moment(memory, slot, part.tensor, second);
@@ -341,7 +363,7 @@ tt_status tt_slot_copy(tt_slot_memory *memory, int from, int to)
     tt_slot_layout *target = &memory->layouts[to];
     size_t count = tt_model_tensor_count(memory->model);
     TRY(tt_tensor_copy(memory->context, memory->slots[to].params, memory->slots[from].params,
-                       (size_t)memory->elements * sizeof(float)));
+                       tt_slot_params_bytes(tt_model_get_dims(memory->model))));
     for (size_t i = 0; i < count; i++) {
         for (int second = 0; second < 2; second++) {
             tt_encoded moment = tt_slot_moment(memory, from, i, second);
@@ -362,15 +384,17 @@ tt_status tt_slot_release(tt_slot_memory *memory, int slot)
 {
     size_t bytes = tt_slot_vector_bytes(tt_model_get_dims(memory->model));
     tt_slot_tensors *tensors = &memory->slots[slot];
-    TRY(tt_tensor_release(memory->context, tensors->params, bytes));
+    TRY(tt_tensor_release(memory->context, tensors->params,
+                          tt_slot_params_bytes(tt_model_get_dims(memory->model))));
     TRY(tt_tensor_release(memory->context, tensors->m, bytes));
     TRY(tt_tensor_release(memory->context, tensors->v, bytes));
     /* An update in place elsewhere fills it again. */
-    size_t largest = (size_t)largest_encoded(memory);
+    size_t params, half;
     const tt_slot_tensors *staging = &memory->staging;
-    TRY(tt_tensor_release(memory->context, staging->params, largest * sizeof(float)));
-    TRY(tt_tensor_release(memory->context, staging->m, largest * sizeof(uint16_t)));
-    TRY(tt_tensor_release(memory->context, staging->v, largest * sizeof(uint16_t)));
+    measure_staging(memory, &params, &half);
+    TRY(tt_tensor_release(memory->context, staging->params, params));
+    TRY(tt_tensor_release(memory->context, staging->m, half));
+    TRY(tt_tensor_release(memory->context, staging->v, half));
     reset_layout(memory, &memory->layouts[slot]);
     tt_slot_list_parts(memory, slot);
     return TT_OK;

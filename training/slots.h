@@ -1,10 +1,11 @@
 /* The slots of a training run: parameters and both Adam moments, each tensor's moments in a codec
  * of its own.
  *
- * A slot is three ranges of addresses, each large enough for f32, in which every tensor has its
- * fixed place. A tensor whose moments are encoded takes the front of its place, and the pages
- * behind go back to the system: nothing moves when a codec changes, and memory really falls. What
- * is lost to this is at most two pages a tensor; small tensors are never encoded. */
+ * A slot is three ranges of addresses, one for parameters and two, large enough for f32, for
+ * moments, in which every tensor has its fixed place. A tensor whose moments are encoded takes the
+ * front of its place, and the pages behind go back to the system: nothing moves when a codec
+ * changes, and memory really falls. What is lost to this is at most two pages a tensor; small
+ * tensors are never encoded. */
 #ifndef TRIMTAB_TRAINING_SLOTS_H
 #define TRIMTAB_TRAINING_SLOTS_H
 
@@ -54,7 +55,6 @@ typedef struct tt_slot_memory {
     tt_slot_tensors slots[TT_SLOT_CAPACITY];
     tt_slot_layout layouts[TT_SLOT_CAPACITY + 1]; /* the last one: a draft */
     int count;                                    /* with the scratch slot, which is the last */
-    int64_t elements;                             /* of one flat vector */
     /* Where an update in place puts a tensor's new state until all of the old one has been read. */
     tt_slot_tensors staging;
     int written;                  /* slot that was written last */
@@ -69,8 +69,12 @@ tt_status tt_slot_memory_create(tt_context *context, const tt_model *model, int 
 void tt_slot_memory_destroy(tt_slot_memory *memory);
 /* Address space that tt_slot_memory_create takes; SIZE_MAX: beyond it. */
 size_t tt_slot_memory_bytes(const tt_model_dims *dims, int count);
-/* Parameters and f32 moments of one slot. */
+/* The parameters of one slot, and each of its moments in f32; SIZE_MAX: beyond the address space.
+ */
+size_t tt_slot_params_bytes(const tt_model_dims *dims);
 size_t tt_slot_vector_bytes(const tt_model_dims *dims);
+/* Where checkpoints have a parameter: "params", or "params.bf16" for its bits. */
+const char *tt_slot_params_folder(bool bf16);
 
 /* Codec of the second moment beside one of the first. */
 tt_codec tt_codec_of_v(tt_codec codec_of_m);

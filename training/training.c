@@ -50,6 +50,7 @@ static void read_options(tt_training *training, const tt_config *config)
         .epsilon = tt_config_float(config, "optim.epsilon"),
         .weight_decay = tt_config_float(config, "optim.weight_decay"),
         .clip = tt_config_float(config, "optim.clip"),
+        .seed = (uint64_t)tt_config_int(config, "run.seed"),
     };
     training->batch = tt_config_int(config, "train.batch");
     training->accumulate = tt_config_int(config, "train.accumulate");

@@ -19,6 +19,8 @@ typedef struct adamw_body {
 typedef struct buffers {
     float m[TT_CODEC_BLOCK_MAX], root[TT_CODEC_BLOCK_MAX]; /* decoded, then exact */
     float u[TT_CODEC_BLOCK_MAX];
+    float p[TT_CODEC_BLOCK_MAX]; /* where it is bf16: decoded, then as it is rounded */
+    uint16_t random[TT_CODEC_BLOCK_MAX];
     float m_decoded[TT_CODEC_BLOCK_MAX], root_decoded[TT_CODEC_BLOCK_MAX];
 } buffers;
 
@@ -33,13 +35,24 @@ TT_INLINE tt_vf update_of(const tt_codec_step *s, tt_vf m, tt_vf root)
     return m * s->inverse_correction1 / (root * s->root_inverse_correction2 + s->epsilon);
 }
 
+/* The parameters of the chunk that begins at element `at`. */
+TT_INLINE const float *old_parameters(const adamw_body *body, const buffers *b, int64_t at)
+{
+    return body->g->rounding != NULL ? b->p : (const float *)body->g->p + at;
+}
+
+TT_INLINE float *new_parameters(const adamw_body *body, buffers *b, int64_t at)
+{
+    return body->g->rounding != NULL ? b->p : (float *)body->g->p_next + at;
+}
+
 /* Lanes past the end have all zeros, and a change of 0 whatever epsilon is. */
 TT_INLINE void update_lanes(const adamw_body *body, int64_t at, int64_t i, int64_t here, buffers *b,
                             tt_vsum *change, tt_vf *probe)
 {
     const tt_adamw_encoded_args *g = body->g;
     const tt_codec_step *s = &body->step;
-    tt_vf p = tt_vload_up_to((const float *)g->p + at + i, here);
+    tt_vf p = tt_vload_up_to(old_parameters(body, b, at) + i, here);
     tt_vf d = tt_vload_up_to((const float *)g->g + at + i, here) * s->gradient_scale;
     tt_vf kept = tt_vload_up_to(b->root + i, here);
     tt_vf before = g->v.codec == TT_CODEC_F32 ? kept : kept * kept;
@@ -47,7 +60,9 @@ TT_INLINE void update_lanes(const adamw_body *body, int64_t at, int64_t i, int64
     tt_vf v = s->beta2 * before + s->one_less_beta2 * (d * d);
     tt_vf root = tt_vsqrt(v), u = update_of(s, m, root);
     tt_vf next = p - s->learning_rate * (u + s->decay * p);
-    float *p_next = (float *)g->p_next + at + i;
+    float *p_next = new_parameters(body, b, at) + i;
+    if (g->rounding != NULL)
+        next = tt_vbf16_at_random(next, b->random + i);
     put(p_next, next, here, body->stream);
     if (g->v_next.codec == TT_CODEC_F32)
         tt_vstore_up_to((float *)g->v_next.data + at + i, v, here);
@@ -74,7 +89,7 @@ TT_INLINE void update_range(const adamw_body *body, int64_t begin, int64_t n, bo
         update_lanes(&local, begin, i, n - i, b, &change, probe);
     tt_vsum_add(&sums->change, change);
     if (!isfinite(tt_vtotal(&change))) /* exactly where a new parameter is not finite */
-        sums->nonfinite += count_nonfinite((const float *)body->g->p_next + begin, n);
+        sums->nonfinite += count_nonfinite(new_parameters(body, b, begin), n);
     if (!measured && tt_vany(moments != 0))
         sums->nonfinite += count_nonfinite(b->m, n) + count_nonfinite(b->root, n);
 }
@@ -103,6 +118,24 @@ static void measure_updates(const adamw_body *body, const float *m, const float 
     loss_sums_add(sums, error, norm, u, n);
 }
 
+/* Parameters in bf16 go through the buffer. */
+TT_INLINE void begin_parameters(const tt_adamw_encoded_args *g, int64_t begin, int64_t end,
+                                buffers *b)
+{
+    if (g->rounding == NULL)
+        return;
+    decode_bf16((const uint16_t *)g->p + begin, b->p, end - begin, false);
+    tt_random_u16(g->rounding->seed, g->rounding->stream, (uint64_t)begin, b->random,
+                  (size_t)(end - begin));
+}
+
+TT_INLINE void end_parameters(const tt_adamw_encoded_args *g, int64_t begin, int64_t end,
+                              const buffers *b)
+{
+    if (g->rounding != NULL)
+        encode_bf16(b->p, (uint16_t *)g->p_next + begin, end - begin, NULL, NULL);
+}
+
 TT_INLINE void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, bool measured,
                            buffers *b, adamw_sums *sums)
 {
@@ -111,7 +144,9 @@ TT_INLINE void adamw_chunk(const adamw_body *body, int64_t begin, int64_t end, b
     const float *root_decoded = b->root_decoded;
     decode_range(&g->m, begin, end, b->m, false);
     decode_range(&g->v, begin, end, b->root, false);
+    begin_parameters(g, begin, end, b);
     update_range(body, begin, n, measured, b, sums);
+    end_parameters(g, begin, end, b);
     encode_range(b->m, &g->m_next, begin, end, NULL, measured ? b->m_decoded : NULL,
                  measured ? &sums->m : NULL);
     if (g->v_next.codec != TT_CODEC_F32) {
@@ -165,7 +200,8 @@ static int64_t chunk_of(const tt_adamw_encoded_args *g)
 void TT_BLOCKED(tt_adamw_encoded)(const tt_codec_exec *exec, const void *args)
 {
     const tt_adamw_encoded_args *g = args;
-    bool stream = g->p_next != g->p && (uintptr_t)g->p_next % (TT_LANES * 4) == 0 &&
+    bool stream = g->rounding == NULL && g->p_next != g->p &&
+                  (uintptr_t)g->p_next % (TT_LANES * 4) == 0 &&
                   (size_t)g->n * sizeof(float) >= TT_CODEC_STREAM_BYTES;
     adamw_body body = {g, tt_codec_step_of(g), chunk_of(g), tt_codec_dither_base(g->dither),
                        stream};

@@ -91,7 +91,7 @@ TT_INLINE tt_vi tt_vmax_int(tt_vi a, tt_vi b)
 }
 
 /* Adding 1.5 * 2^23 rounds |x| < 2^22 to an integer, to nearest even; its bits are the integer. */
-static const float tt_rounding = 12582912.0f;
+static const float tt_integer_bias = 12582912.0f;
 
 /* To integers, to nearest even; |x| < 2^22. */
 TT_INLINE tt_vi tt_vint(tt_vf x)
@@ -101,7 +101,7 @@ TT_INLINE tt_vi tt_vint(tt_vf x)
 #elif TT_ISA_LEVEL == 3
     return (tt_vi)_mm256_cvtps_epi32((__m256)x);
 #else
-    return (tt_vi)(x + tt_rounding) - 0x4b400000;
+    return (tt_vi)(x + tt_integer_bias) - 0x4b400000;
 #endif
 }
 
@@ -113,7 +113,7 @@ TT_INLINE tt_vf tt_vceil(tt_vf x)
 #elif TT_ISA_LEVEL == 3
     return (tt_vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
 #else
-    tt_vf nearest = x + tt_rounding - tt_rounding;
+    tt_vf nearest = x + tt_integer_bias - tt_integer_bias;
     return nearest + (tt_vf)((nearest < x) & (tt_vi)tt_vset(1));
 #endif
 }
@@ -126,7 +126,7 @@ TT_INLINE tt_vf tt_vfloor(tt_vf x)
 #elif TT_ISA_LEVEL == 3
     return (tt_vf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 #else
-    tt_vf nearest = x + tt_rounding - tt_rounding;
+    tt_vf nearest = x + tt_integer_bias - tt_integer_bias;
     return nearest - (tt_vf)((nearest > x) & (tt_vi)tt_vset(1));
 #endif
 }
@@ -252,6 +252,19 @@ TT_INLINE tt_vu tt_vraise16(tt_vus v)
 #else
     return __builtin_convertvector(v, tt_vu) << 16;
 #endif
+}
+
+/* Each lane as tt_bf16_at_random makes it, as a float. */
+TT_INLINE tt_vf tt_vbf16_at_random(tt_vf x, const uint16_t *random)
+{
+    tt_vus loaded;
+    memcpy(&loaded, random, sizeof loaded);
+    tt_vu bits = (tt_vu)x, noise = tt_vraise16(loaded) >> 16;
+    tt_vu rounded = (bits + noise) & 0xffff0000u;
+    rounded -= (tt_vu)((rounded & 0x7fffffffu) == 0x7f800000u) & 0x10000u;
+    tt_vi special = (tt_vi)((bits & 0x7f800000u) == 0x7f800000u);
+    tt_vu kept = (bits | ((tt_vu)(x != x) & 0x400000u)) & 0xffff0000u;
+    return tt_vselect(special, (tt_vf)kept, (tt_vf)rounded);
 }
 
 /* Non-temporal store; p is aligned to the vector. Needs tt_vstream_fence before others read. */

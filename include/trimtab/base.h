@@ -189,6 +189,9 @@ TT_API char *tt_format_utc_now(char out[24]);
 TT_API void tt_philox(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 /* Uniform in [0, 1) with 53 bits; lane 0 or 1 of block `counter`. */
 TT_API double tt_random_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
+/* Fills `out` with n uniform numbers of 16 bits: elements first, first + 1, ... of a row that is a
+ * pure function of (seed, stream), eight to a block of Philox. `first` is a multiple of 8. */
+TT_API void tt_random_u16(uint64_t seed, uint64_t stream, uint64_t first, uint16_t *out, size_t n);
 /* Fills `out` with n standard normals (Box-Muller on Philox), element i a pure function of
  * (seed, stream, i). */
 TT_API void tt_random_normal_f32(uint64_t seed, uint64_t stream, float *out, size_t n);

@@ -97,9 +97,10 @@ TT_API tt_status tt_decode(tt_compressor *compressor, const tt_encoded *from, vo
 /* As tt_adamw_args, with both moments in any codec on either side (m has signs: not UINT8_UP):
  * decode, update, encode, decode again and measure, block by block in one pass, so that nothing of
  * float size is kept and a change of codec is just another step. The second moment is kept as its
- * square root (UINT8_UP, or any other codec; F32 keeps v itself). p and g are f32. Arrays may be
- * the same on both sides where codec and block are the same too. With F32 on all sides the results
- * are TT_OP_ADAMW's within rounding (8 ulp of m, v and the update).
+ * square root (UINT8_UP, or any other codec; F32 keeps v itself). g is f32; so are p
+ * and p_next or, with `rounding`, bf16 as in TT_OP_ADAMW. Arrays may be the same on both sides
+ * where codec and block are the same too. With F32 on all sides the results are TT_OP_ADAMW's
+ * within rounding (8 ulp of m, v and the update).
  *
  * A moving average that is rounded up at every step does not come down: where beta2 takes less than
  * one code per step (the root of 0.999: codes below 2000, all of them), a root stays at its
@@ -120,6 +121,7 @@ typedef struct tt_adamw_encoded_args {
     tt_codec_loss *u_loss; /* of the update u = m^ / (sqrt(v^) + epsilon), exact against decoded */
     /* Not 0: UINT8_UP roots are dithered, with a number that counts steps (see above). */
     uint64_t dither;
+    const tt_rounding *rounding; /* p is bf16; NULL: f32 */
 } tt_adamw_encoded_args;
 
 /* The parameters are updated with the exact moments of this step; what is lost acts on the next. */

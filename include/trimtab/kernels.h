@@ -102,19 +102,22 @@ typedef enum tt_op {
 } tt_op;
 
 /* Element types: "real" is the context's dtype; "act" is real too, but bf16 while the context
- * computes in TT_BF16. Shapes are in elements. Sizes of 0 are legal no-ops. Tensors do not overlap
- * unless said. "+=" accumulates into what is there. */
+ * computes in TT_BF16; a "weight" is real, or bf16 with w_bf16, whatever the context computes in
+ * (no variant of a library can read that: TT_EUNSUPPORTED). Shapes are in elements. Sizes of 0 are
+ * legal no-ops. Tensors do not overlap unless said. "+=" accumulates into what is there. */
 
 /* y[m,n] = x[m,k] w[n,k]^T + bias[n]. bias may be NULL. With gelu != NULL also gelu[m,n] =
  * GELU(y), from y as it is stored. */
 typedef struct tt_linear_forward_args {
     int64_t m, n, k;
-    const void *x;        /* act */
-    const void *w, *bias; /* real */
-    void *y;              /* act; real if real_y */
-    void *gelu;           /* act; NULL: not wanted. Not with real_y */
-    const void *packed;   /* w as tt_linear_pack left it for this operation; NULL: read w */
-    bool real_y;          /* y is real whatever the context computes in (the head's logits) */
+    const void *x;      /* act */
+    const void *w;      /* weight */
+    const void *bias;   /* real */
+    void *y;            /* act; real if real_y */
+    void *gelu;         /* act; NULL: not wanted. Not with real_y */
+    const void *packed; /* w as tt_linear_pack left it for this operation; NULL: read w */
+    bool real_y;        /* y is real whatever the context computes in (the head's logits) */
+    bool w_bf16;
 } tt_linear_forward_args;
 
 /* dx[m,k] = dy[m,n] w[n,k]; += if accumulate. With gelu_x != NULL, dx is that product times
@@ -123,11 +126,12 @@ typedef struct tt_linear_forward_args {
 typedef struct tt_linear_dgrad_args {
     int64_t m, n, k;
     const void *dy; /* act */
-    const void *w;  /* real */
+    const void *w;  /* weight */
     void *dx;       /* act */
     bool accumulate;
     const void *gelu_x; /* act; NULL: none */
     const void *packed; /* as above, for LINEAR_DGRAD */
+    bool w_bf16;
 } tt_linear_dgrad_args;
 
 /* dw[n,k] += dy[m,n]^T x[m,k];  dbias[n] += column sums of dy (dbias may be NULL); with `overwrite`
@@ -141,11 +145,13 @@ typedef struct tt_linear_wgrad_args {
 } tt_linear_wgrad_args;
 
 /* out[b*t, c] = wte[tokens[b,t], :] + wpe[position + t, :]. tokens int32 in [0, vocab), in tensor
- * memory. All real. wpe NULL: no learned positions. */
+ * memory. wpe NULL: no learned positions. */
 typedef struct tt_embedding_forward_args {
     int64_t batch, time, channels, position;
-    const void *tokens, *wte, *wpe;
-    void *out;
+    const void *tokens;
+    const void *wte, *wpe; /* weight */
+    void *out;             /* real */
+    bool w_bf16;
 } tt_embedding_forward_args;
 
 /* dwte[tokens] += dout, dwpe[t] += dout (position 0), rows in order. All real. dwpe may be NULL. */
@@ -318,9 +324,19 @@ typedef struct tt_verdict {
     double update_squares; /* sum of (p' - p)^2, fixed order */
 } tt_verdict;
 
+/* How weights that are kept in bf16 alone take their new values: computed in f32, then rounded up
+ * or down at random so that they are right on average. Rounded to nearest, most steps of AdamW are
+ * less than half the distance to the next bf16, and would be lost (Zamirai et al. 2020, "Revisiting
+ * BFloat16 Training"). Element i takes number i of tt_random_u16(seed, stream): for each tensor of
+ * each step a stream of its own, and the bits depend on neither threads nor variant's blocks. */
+typedef struct tt_rounding {
+    uint64_t seed, stream;
+} tt_rounding;
+
 /* AdamW (Loshchilov & Hutter 2019, decoupled decay): reads p, m, v, g of n elements, writes the
- * next slot's p, m, v (which may be the same tensors) and adds to *verdict. v is stored as the
- * second moment itself. */
+ * next slot's p, m, v (which may be the same tensors) and adds to *verdict: for p what it was
+ * rounded to. v is stored as the second moment itself. All real; with `rounding` p and p_next are
+ * bf16. What is finite in f32 is not rounded to an infinity. */
 typedef struct tt_adamw_args {
     int64_t n;
     const void *p, *m, *v, *g;
@@ -328,6 +344,7 @@ typedef struct tt_adamw_args {
     double weight_decay;
     const tt_step_scalars *scalars;
     tt_verdict *verdict;
+    const tt_rounding *rounding; /* NULL: none */
 } tt_adamw_args;
 
 TT_API const char *tt_op_name(tt_op op);
@@ -339,11 +356,11 @@ TT_API tt_status tt_op_run(tt_context *context, tt_op op, const void *args);
 TT_API size_t tt_linear_packed_bytes(const tt_context *context, tt_op op, int64_t n, int64_t k);
 /* The most that any variant of this machine wants in that compute type. */
 TT_API size_t tt_linear_packed_max(tt_op op, tt_dtype compute, int64_t n, int64_t k);
-/* Packs w[n,k] into `packed` (tensor memory, 64-byte aligned, of that many bytes) for many products
- * with the same weights. Good for every tile, until the variant or the compute type changes. Bits
+/* Packs a weight, w[n,k], into `packed` (tensor memory, 64-byte aligned, of that many bytes) for
+ * many products with it. Good for every tile, until the variant or the compute type changes. Bits
  * of products do not change by it. TT_EUNSUPPORTED where the variant packs nothing ahead. */
 TT_API tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_t k, const void *w,
-                                void *packed);
+                                bool w_bf16, void *packed);
 
 /* ---- 3. variants -------------------------------------------------------------------------- */
 
@@ -469,6 +486,7 @@ typedef struct tt_tune_options {
     bool fixed[3];          /* LINEAR_FORWARD, _DGRAD, _WGRAD: only the context's own variant */
     tt_numerics numerics;   /* the weakest class that may be chosen beside the context's own */
     bool show_all;          /* measure variants of weaker classes, too */
+    bool weights_bf16;      /* LINEAR_FORWARD and _DGRAD read weights in bf16 */
     const char *cache;      /* folder of what is known of this machine; NULL: none */
     bool fresh;             /* measure even what the cache has; kept only if the time suffices */
     const tt_log_sink *log; /* a damaged cache, one that cannot be written; may be NULL */
@@ -533,10 +551,11 @@ TT_API tt_status tt_tune_cache_import(tt_context *context, const tt_tune_options
                                       const char *path);
 /* Removes everything that was measured; *removed counts files. */
 TT_API tt_status tt_tune_cache_clear(const char *folder, int64_t *removed);
-/* The same proof for the context's own variants and tile: *wrong is the index of the first shape
- * whose product is wrong, or `count`; *error the worst error as a share of its bound. */
+/* The same proof for the context's own variants and tile, with weights as in tt_tune_options:
+ * *wrong is the index of the first shape whose product is wrong, or `count`; *error the worst error
+ * as a share of its bound. */
 TT_API tt_status tt_check_products(tt_context *context, const tt_gemm_shape *shapes, size_t count,
-                                   double *error, size_t *wrong);
+                                   bool weights_bf16, double *error, size_t *wrong);
 
 /* ---- 5. what the machine can do at most --------------------------------------------------- */
 

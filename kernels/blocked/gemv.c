@@ -33,13 +33,57 @@ TT_INLINE tt_eight round_eight(tt_eight x)
     return (tt_eight)(((nan & (bits | 0x400000u)) | (~nan & near)) & 0xffff0000u);
 }
 
-/* Four elements of a line, and of the fourth after it. */
-TT_INLINE tt_eight load_quads(const bool round, const float *const *line, int64_t p)
+/* The elements of a line: a constant wherever it is used. */
+typedef enum tt_line { LINE_F32, LINE_ROUNDED, LINE_BF16 } tt_line;
+
+static tt_line line_of(tt_operand b)
 {
-    tt_quad low = *(const tt_quad_unaligned *)(line[0] + p);
-    tt_quad high = *(const tt_quad_unaligned *)(line[4] + p);
+    return b.bf16 ? LINE_BF16 : b.round ? LINE_ROUNDED : LINE_F32;
+}
+
+TT_INLINE int64_t element_bytes(const tt_line kind)
+{
+    return kind == LINE_BF16 ? 2 : 4;
+}
+
+/* Four bf16 from each of two places. */
+TT_INLINE tt_eight widen_quads(const char *low, const char *high)
+{
+    uint64_t halves[2];
+    memcpy(&halves[0], low, sizeof halves[0]);
+    memcpy(&halves[1], high, sizeof halves[1]);
+#if TT_VECTOR_BITS >= 256
+    __m128i v = _mm_set_epi64x((long long)halves[1], (long long)halves[0]);
+    return (tt_eight)_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16);
+#else
+    tt_eight_bits v;
+    for (int i = 0; i < 8; i++)
+        v[i] = (uint32_t)(halves[i / 4] >> (i % 4 * 16)) << 16;
+    return (tt_eight)v;
+#endif
+}
+
+/* Four elements of a line, and of the fourth after it. */
+TT_INLINE tt_eight load_quads(const tt_line kind, const char *const *line, int64_t p)
+{
+    const char *first = line[0] + p * element_bytes(kind);
+    const char *second = line[4] + p * element_bytes(kind);
+    if (kind == LINE_BF16)
+        return widen_quads(first, second);
+    tt_quad low = *(const tt_quad_unaligned *)(const void *)first;
+    tt_quad high = *(const tt_quad_unaligned *)(const void *)second;
     tt_eight v = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
-    return round ? round_eight(v) : v;
+    return kind == LINE_ROUNDED ? round_eight(v) : v;
+}
+
+/* Element p of every line. */
+TT_INLINE tt_eight load_column(const tt_line kind, const char *const *lines, int64_t p)
+{
+    tt_eight v = {0};
+    for (int i = 0; i < LINES; i++)
+        v[i] = kind == LINE_BF16 ? tt_bf16_to_f32(((const uint16_t *)(const void *)lines[i])[p])
+                                 : ((const float *)(const void *)lines[i])[p];
+    return kind == LINE_ROUNDED ? round_eight(v) : v;
 }
 
 /* Elements i and j of both quads of a, then those of b. */
@@ -47,10 +91,10 @@ TT_INLINE tt_eight load_quads(const bool round, const float *const *line, int64_
     __builtin_shufflevector(a, b, i, j, (i) + 8, (j) + 8, (i) + 4, (j) + 4, (i) + 12, (j) + 12)
 
 /* Elements [p, p + 4) of the lines, each as a vector along the lines: transposed in registers. */
-TT_INLINE void load_columns(const bool round, tt_eight v[4], const float *const *lines, int64_t p)
+TT_INLINE void load_columns(const tt_line kind, tt_eight v[4], const char *const *lines, int64_t p)
 {
-    tt_eight a = load_quads(round, lines, p), b = load_quads(round, lines + 1, p);
-    tt_eight c = load_quads(round, lines + 2, p), d = load_quads(round, lines + 3, p);
+    tt_eight a = load_quads(kind, lines, p), b = load_quads(kind, lines + 1, p);
+    tt_eight c = load_quads(kind, lines + 2, p), d = load_quads(kind, lines + 3, p);
     tt_eight ab = TT_PICK(a, b, 0, 1), cd = TT_PICK(c, d, 0, 1);
     v[0] = TT_PICK(ab, cd, 0, 2);
     v[1] = TT_PICK(ab, cd, 1, 3);
@@ -61,8 +105,8 @@ TT_INLINE void load_columns(const bool round, tt_eight v[4], const float *const 
 }
 
 /* sums[r][i] += the product of row r and line i. */
-TT_INLINE void sum_lines(const int rows, const bool round, float *sums, const float *x, int64_t k,
-                         const float *const lines[LINES])
+TT_INLINE void sum_lines(const int rows, const tt_line kind, float *sums, const float *x, int64_t k,
+                         const char *const lines[LINES])
 {
     tt_eight v[4], s[ROWS];
     int64_t p = 0;
@@ -71,8 +115,9 @@ TT_INLINE void sum_lines(const int rows, const bool round, float *sums, const fl
         memcpy(&s[r], sums + r * LINES, sizeof s[r]);
     for (; p + 4 <= k; p += 4) {
         for (int i = 0; i < 2; i++) /* every line in turn */
-            __builtin_prefetch(lines[p / 2 % LINES + i] + p + LINES_AHEAD / 4, 0, 3);
-        load_columns(round, v, lines, p);
+            __builtin_prefetch(lines[p / 2 % LINES + i] + p * element_bytes(kind) + LINES_AHEAD, 0,
+                               3);
+        load_columns(kind, v, lines, p);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const float *at = x + r * k + p;
@@ -83,11 +128,7 @@ TT_INLINE void sum_lines(const int rows, const bool round, float *sums, const fl
         }
     }
     for (; p < k; p++) {
-        tt_eight rest = {0};
-        for (int i = 0; i < LINES; i++)
-            rest[i] = lines[i][p];
-        if (round)
-            rest = round_eight(rest);
+        tt_eight rest = load_column(kind, lines, p);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             s[r] += x[r * k + p] * rest;
@@ -119,17 +160,24 @@ TT_INLINE void run_lines(const int rows, const tt_product *product, const float 
             start_sums(product, sums + r * WIDTH + i * count, j + i * apart,
                        tt_min64(width, last + 1 - j - i * apart));
     for (int64_t s = 0; s < count; s++) {
-        const float *lines[LINES];
+        const char *lines[LINES];
         float here[ROWS * LINES];
         for (int64_t i = 0; i < LINES; i++) { /* beyond the last column the last again */
-            lines[i] = (const float *)product->b.data + tt_min64(j + i * apart + s, last) * k;
+            lines[i] = tt_operand_at(product->b, 0, tt_min64(j + i * apart + s, last)).data;
             for (int r = 0; r < rows; r++)
                 here[r * LINES + i] = sums[r * WIDTH + i * count + s];
         }
-        if (product->b.round)
-            sum_lines(rows, true, here, x, k, lines);
-        else
-            sum_lines(rows, false, here, x, k, lines);
+        switch (line_of(product->b)) {
+        case LINE_F32:
+            sum_lines(rows, LINE_F32, here, x, k, lines);
+            break;
+        case LINE_ROUNDED:
+            sum_lines(rows, LINE_ROUNDED, here, x, k, lines);
+            break;
+        case LINE_BF16:
+            sum_lines(rows, LINE_BF16, here, x, k, lines);
+            break;
+        }
         for (int64_t i = 0; i < LINES; i++)
             for (int r = 0; r < rows; r++)
                 sums[r * WIDTH + i * count + s] = here[r * LINES + i];

@@ -11,7 +11,7 @@ static void forward(const tt_exec *exec, const tt_linear_forward_args *g, bool m
                          .columns = g->n,
                          .k = g->k,
                          .a = {g->x, g->k, 1, mixed, false},
-                         .b = {g->w, 1, g->k, false, mixed},
+                         .b = {g->w, 1, g->k, g->w_bf16, mixed},
                          .ahead = {g->packed, mixed && !TT_PANELS_BF16},
                          .c = g->y,
                          .bf16 = mixed && !g->real_y,
@@ -26,7 +26,7 @@ static void dgrad(const tt_exec *exec, const tt_linear_dgrad_args *g, bool mixed
                          .columns = g->k,
                          .k = g->n,
                          .a = {g->dy, g->n, 1, mixed, false},
-                         .b = {g->w, g->k, 1, false, mixed},
+                         .b = {g->w, g->k, 1, g->w_bf16, mixed},
                          .ahead = {g->packed, mixed && !TT_PANELS_BF16},
                          .c = g->dx,
                          .bf16 = mixed,
@@ -79,19 +79,19 @@ static void wgrad(const tt_exec *exec, const tt_linear_wgrad_args *g, bool mixed
 }
 
 /* The weights w[n,k] as operand B of `op`, and how deep and wide that is. */
-static tt_operand weights(tt_op op, int64_t n, int64_t k, const void *w, bool mixed, int64_t *depth,
-                          int64_t *columns)
+static tt_operand weights(tt_op op, int64_t n, int64_t k, const void *w, bool bf16, bool mixed,
+                          int64_t *depth, int64_t *columns)
 {
     bool forward = op == TT_OP_LINEAR_FORWARD;
     *depth = forward ? k : n;
     *columns = forward ? n : k;
-    return forward ? (tt_operand){w, 1, k, false, mixed} : (tt_operand){w, k, 1, false, mixed};
+    return forward ? (tt_operand){w, 1, k, bf16, mixed} : (tt_operand){w, k, 1, bf16, mixed};
 }
 
 static size_t packed_elements(tt_op op, int64_t n, int64_t k)
 {
     int64_t depth, columns;
-    (void)weights(op, n, k, NULL, false, &depth, &columns);
+    (void)weights(op, n, k, NULL, false, false, &depth, &columns);
     return (size_t)TT_PACKED_B(depth, columns);
 }
 
@@ -115,11 +115,11 @@ TT_INLINE void pack_panel(void *to, int64_t depth, int64_t columns, tt_operand b
 #endif
 }
 
-static void pack(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w, void *packed,
-                 bool mixed)
+static void pack(const tt_exec *exec, tt_op op, int64_t n, int64_t k, const void *w, bool w_bf16,
+                 void *packed, bool mixed)
 {
     int64_t depth, columns;
-    tt_operand b = weights(op, n, k, w, mixed, &depth, &columns);
+    tt_operand b = weights(op, n, k, w, w_bf16, mixed, &depth, &columns);
     bool narrow = mixed && !TT_PANELS_BF16;
     int64_t bytes = TT_PACKED_B(depth, TT_NR) * (mixed ? 2 : 4);
     int threads = tt_threads_for(exec, depth * columns, 65536);
@@ -156,9 +156,9 @@ size_t TT_BLOCKED(tt_linear_packed_bytes_f32)(tt_op op, int64_t n, int64_t k)
 }
 
 tt_status TT_BLOCKED(tt_linear_pack_f32)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
-                                         const void *w, void *packed)
+                                         const void *w, bool w_bf16, void *packed)
 {
-    pack(exec, op, n, k, w, packed, false);
+    pack(exec, op, n, k, w, w_bf16, packed, false);
     return TT_OK;
 }
 #endif
@@ -187,8 +187,8 @@ size_t TT_BLOCKED(tt_linear_packed_bytes_bf16)(tt_op op, int64_t n, int64_t k)
 }
 
 tt_status TT_BLOCKED(tt_linear_pack_bf16)(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
-                                          const void *w, void *packed)
+                                          const void *w, bool w_bf16, void *packed)
 {
-    pack(exec, op, n, k, w, packed, true);
+    pack(exec, op, n, k, w, w_bf16, packed, true);
     return TT_OK;
 }

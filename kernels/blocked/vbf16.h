@@ -86,6 +86,18 @@ TT_INLINE void tt_vstore_bf16(uint16_t *p, tt_vf x)
 }
 #endif
 
+/* A bf16 by chance, as tt_bf16_from_f32_randomly makes it of each lane. */
+TT_INLINE tt_vf tt_vround_bf16_randomly(tt_vf x, const uint16_t *random)
+{
+    tt_vu bits = (tt_vu)x;
+    tt_vu noise = (tt_vu)tt_vload_bf16(random) >> 16;
+    tt_vu rounded = (bits + noise) & 0xffff0000u;
+    rounded -= (tt_vu)((rounded & 0x7fffffffu) == 0x7f800000u) & 0x10000u;
+    tt_vu special = (tt_vu)tt_vnonfinite(x);
+    tt_vu kept = (bits | ((tt_vu)(x != x) & 0x400000u)) & 0xffff0000u;
+    return (tt_vf)((special & kept) | (~special & rounded));
+}
+
 /* n < TT_LANES elements; the other lanes are `fill`. */
 TT_INLINE tt_vf tt_vload_bf16_part(const uint16_t *p, int64_t n, float fill)
 {

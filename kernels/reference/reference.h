@@ -52,8 +52,17 @@ static inline double TT_NAME(rounded)(real x)
     return (double)x;
 }
 #endif
-#define TT_GET(x)     TT_NAME(get)(x)
-#define TT_PUT(x)     TT_NAME(put)(x)
-#define TT_ROUNDED(x) TT_NAME(rounded)(x)
+/* Element i of a weight: as a product sees it, and as it is. */
+static inline double TT_NAME(w_in_product)(const void *w, bool bf16, int64_t i)
+{
+    return bf16 ? (double)tt_bf16_to_f32(((const uint16_t *)w)[i])
+                : TT_NAME(rounded)(((const real *)w)[i]);
+}
+static inline real TT_NAME(w_at)(const void *w, bool bf16, int64_t i)
+{
+    return bf16 ? (real)tt_bf16_to_f32(((const uint16_t *)w)[i]) : ((const real *)w)[i];
+}
+#define TT_GET(x) TT_NAME(get)(x)
+#define TT_PUT(x) TT_NAME(put)(x)
 
 #endif

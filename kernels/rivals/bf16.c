@@ -88,8 +88,9 @@ size_t tt_linear_packed_bytes_bf16__onednn(tt_op op, int64_t n, int64_t k)
 }
 
 tt_status tt_linear_pack_bf16__onednn(const tt_exec *exec, tt_op op, int64_t n, int64_t k,
-                                          const void *w, void *packed)
+                                      const void *w, bool w_bf16, void *packed)
 {
+    (void)w_bf16; /* never: see check_weight in registry.c */
     const tt_onednn_product product = of_weights(op, n, k, exec->threads);
     return n > 0 && k > 0 ? tt_onednn_pack(&product, w, packed) : TT_OK;
 }

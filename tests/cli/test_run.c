@@ -641,6 +641,49 @@ static void test_diff(void **state)
     outcome_clear(&o);
 }
 
+/* Weights in bf16 alone are read, measured and compared as numbers. */
+static void test_bf16_weights(void **state)
+{
+    (void)state;
+    make_run("narrow", "-s compression.weights=bf16");
+    outcome o = expect_success("inspect narrow");
+    assert_true(holds(o.out, "params.bf16/wte.weight              bf16  256x32"));
+    assert_true(holds(o.out, "params/ln_f.weight                  f32   32"));
+    outcome_clear(&o);
+    o = expect_success("verify narrow");
+    outcome_clear(&o);
+    o = expect_success("generate narrow --tokens 8");
+    assert_true(o.out_length > 0);
+    outcome_clear(&o);
+    o = run("diff --json narrow narrow/checkpoints/step-0000000008.h5");
+    assert_int_equal(o.code, 1);
+    json_t *root = parse(o.out);
+    size_t index;
+    const json_t *tensor;
+    int found = 0;
+    json_array_foreach(json_object_get(root, "tensors"), index, tensor)
+    {
+        if (strcmp(json_string_value(json_object_get(tensor, "tensor")),
+                   "params.bf16/h.0.mlp.c_fc.weight") == 0) {
+            found++;
+            assert_true(number_at(tensor, "max_abs") > 0 && number_at(tensor, "max_abs") < 0.1);
+            assert_true(integer_at(tensor, "max_ulp") > 0);
+            assert_true(number_at(tensor, "cosine") > 0.9);
+        }
+    }
+    assert_int_equal(found, 1);
+    json_decref(root);
+    outcome_clear(&o);
+    o = run("run tiny.yaml -o narrow --resume auto -s compression.weights=f32");
+    assert_int_equal(o.code, 78);
+    assert_true(holds(o.err, "compression.weights"));
+    outcome_clear(&o);
+    o = run("run tiny.yaml -o none -s compression.weights=bf16 -s kernels.linear_dgrad=openblas");
+    assert_int_equal(o.code, 78);
+    assert_true(holds(o.err, "kernels.linear_dgrad is openblas, which reads weights in f32"));
+    outcome_clear(&o);
+}
+
 /* ---- on a terminal ---- */
 
 /* What a terminal of `columns` gets to see on standard error. */
@@ -731,6 +774,7 @@ int main(void)
         cmocka_unit_test(test_generate_to_nowhere),
         cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_bf16_weights),
         cmocka_unit_test(test_terminal),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -65,7 +65,7 @@ static void add_nonfinite(tt_calibrator *c)
         {"infinity in an activation", "act.", TT_FAULT_INFINITY, TT_PLANT_PASS},
         {"NaN in a gradient", "grad.", TT_FAULT_NAN, TT_PLANT_PASS},
         {"infinity in a gradient", "grad.", TT_FAULT_INFINITY, TT_PLANT_PASS},
-        {"NaN in a parameter", "params/", TT_FAULT_NAN, TT_PLANT_READ},
+        {"NaN in a parameter", "params", TT_FAULT_NAN, TT_PLANT_READ},
         {"NaN in a moment", "adam_", TT_FAULT_NAN, TT_PLANT_READ},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -275,7 +275,8 @@ static size_t find_in_group(const tt_calibrator *c, const tt_calibrate_fault *fa
         } else {
             here = c->names.list[i];
         }
-        if (info.dtype != TT_F32 || !begins(here, fault->tensor)) {
+        const bool real = info.dtype == TT_F32 || info.dtype == TT_U16; /* bf16 as its bits */
+        if (!real || !begins(here, fault->tensor)) {
             continue;
         }
         if (found++ == wanted) {

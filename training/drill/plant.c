@@ -87,16 +87,22 @@ static tt_status harm_part(tt_plant *plant, int slot, size_t part, const tt_tens
     for (int i = 0; i < info->rank; i++) {
         count *= info->dims[i];
     }
-    size_t bytes = (size_t)count * sizeof(float);
-    float *copy = malloc(bytes + 1);
-    tt_status status = copy ? tt_slot_part_read(memory, slot, part, 0, copy, bytes)
-                            : tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes);
-    if (!status) {
-        tt_fault_harm(&plant->fault, copy, count);
-        note_harm(plant);
-        status = tt_slot_part_write(memory, slot, part, 0, copy, bytes);
+    const bool bf16 = info->dtype == TT_U16; /* its bits */
+    size_t bytes = (size_t)count * tt_dtype_size(info->dtype);
+    void *raw = malloc(bytes + 1);
+    float *wide = malloc((bf16 ? (size_t)count * sizeof *wide : 0) + 1);
+    if (!raw || !wide) {
+        free(raw);
+        free(wide);
+        return tt_fail(TT_ENOMEM, "no memory for a fault in %zu bytes", bytes);
     }
-    free(copy);
+    tt_status status = tt_slot_part_read(memory, slot, part, 0, raw, bytes);
+    if (!status) {
+        harm_values(plant, raw, bf16 ? TT_BF16 : TT_F32, wide, count);
+        status = tt_slot_part_write(memory, slot, part, 0, raw, bytes);
+    }
+    free(raw);
+    free(wide);
     return status;
 }
 
@@ -107,7 +113,8 @@ static void harm_slot(tt_plant *plant, int slot)
     for (size_t i = 0; !status && slot >= 0 && i < tt_slot_part_count(memory, slot); i++) {
         tt_tensor_info info;
         tt_slot_part_info(memory, slot, i, &info);
-        if (info.dtype == TT_F32 && tt_fault_strikes(&plant->fault, info.name)) {
+        const bool real = info.dtype == TT_F32 || info.dtype == TT_U16;
+        if (real && tt_fault_strikes(&plant->fault, info.name)) {
             status = harm_part(plant, slot, i, &info);
         }
     }

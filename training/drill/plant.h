@@ -9,7 +9,7 @@
 typedef enum tt_plant_site {
     TT_PLANT_PASS,    /* act.* as computed, grad.* */
     TT_PLANT_DECODED, /* act.* as a codec gives it back to the backward pass */
-    TT_PLANT_READ,    /* f32 parts of the slot that the step reads: params/..., adam_m/... */
+    TT_PLANT_READ,    /* f32 and bf16 parts of the slot that the step reads: params/..., ... */
     TT_PLANT_WRITTEN, /* the same of the slot that it wrote, before it is published */
 } tt_plant_site;
 

@@ -63,15 +63,15 @@ static tt_status apply(void *user, const tt_config *config)
  * float64. */
 tt_status tt_products_conform(tt_training *training, const tt_config *config, const char *who)
 {
+    const tt_model_dims *dims = tt_model_get_dims(training->model);
     tt_gemm_shape shapes[TT_TUNER_SHAPES];
     tt_variant_choice before = training->variant, wanted = tt_variant_from(config);
     tt_tile tile = tt_context_tile(training->context);
     tt_dtype compute = tt_context_compute(training->context);
     double error = 0;
     size_t wrong = 0;
-    size_t count =
-        tt_tuner_shapes(tt_model_get_dims(training->model), training->batch, training->plan.context,
-                        tt_context_threads(training->context), shapes);
+    size_t count = tt_tuner_shapes(dims, training->batch, training->plan.context,
+                                   tt_context_threads(training->context), shapes);
     tt_status status = tt_variant_use(training, &wanted);
     if (!status) {
         status = tt_context_set_tile(training->context, tt_tile_from(config));
@@ -80,7 +80,8 @@ tt_status tt_products_conform(tt_training *training, const tt_config *config, co
         status = tt_context_set_compute(training->context, tt_compute_from(config));
     }
     if (!status) {
-        status = tt_check_products(training->context, shapes, count, &error, &wrong);
+        status =
+            tt_check_products(training->context, shapes, count, dims->bf16_weights, &error, &wrong);
     }
     tt_status restored = tt_variant_use(training, &before);
     if (!restored) {

@@ -126,6 +126,7 @@ tt_status tt_tuner_ask(const tt_config *config, const tt_model_dims *dims, int64
     options->tile_count = list_tiles(config, out->tiles);
     options->budget_seconds = tt_config_float(config, "kernels.tune_seconds");
     options->numerics = numerics_from(config);
+    options->weights_bf16 = dims->bf16_weights;
     for (int op = 0; op < 3; op++) {
         options->fixed[op] = !tt_config_is_auto(config, "kernels.variant") ||
                              !tt_config_is_auto(config, tt_product_keys[op]);

@@ -30,6 +30,28 @@ static void known_answers(void **state)
     }
 }
 
+/* The halves of Philox's words, lower first, from any block on and to any number. */
+static void sixteen_bits(void **state)
+{
+    (void)state;
+    enum { MOST = 210 };
+    /* The last: where the counter's lower word overflows. */
+    const uint64_t firsts[] = {0, 8, (uint64_t)1 << 36, ((uint64_t)1 << 35) - 40};
+    for (int i = 0; i < 4; i++) {
+        for (size_t n = 0; n < MOST; n++) {
+            uint16_t got[MOST + 1];
+            got[n] = 0x5a5a;
+            tt_random_u16(3, (uint64_t)7 << 40 | 5, firsts[i], got, n);
+            assert_int_equal(got[n], 0x5a5a);
+            for (size_t k = 0; k < n; k++) {
+                uint32_t block[4];
+                tt_philox(3, (uint64_t)7 << 40 | 5, (firsts[i] + k) / 8, block);
+                assert_int_equal(got[k], block[k % 8 / 2] >> (k % 2 * 16) & 0xffff);
+            }
+        }
+    }
+}
+
 static void uniform(void **state)
 {
     (void)state;
@@ -152,6 +174,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),
+        cmocka_unit_test(sixteen_bits),
         cmocka_unit_test(uniform),
         cmocka_unit_test(normal),
         cmocka_unit_test(permutation),

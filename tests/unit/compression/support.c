@@ -92,6 +92,36 @@ float ct_scale(const ct_bytes *bytes, int64_t block)
     return scale;
 }
 
+const tt_rounding ct_rounding = {3, 4};
+
+/* Parameters in tensor memory. */
+static void *put_parameters(const ct_bench *bench, const float *p, int64_t n, bool bf16, int shift)
+{
+    uint16_t *upper = malloc((size_t)n * sizeof *upper + 1);
+    assert_non_null(upper);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(&upper[i], (const char *)&p[i] + 2, sizeof upper[i]);
+    void *tensor = bf16 ? ct_tensor(bench, upper, (size_t)n * sizeof *upper, shift)
+                        : ct_tensor(bench, p, (size_t)n * sizeof *p, shift);
+    free(upper);
+    return tensor;
+}
+
+static void take_parameters(const ct_bench *bench, const void *tensor, int64_t n, bool bf16,
+                            float *p)
+{
+    const size_t bytes = (size_t)n * (bf16 ? sizeof(uint16_t) : sizeof(float));
+    uint16_t *upper = malloc(bytes + 1);
+    assert_non_null(upper);
+    assert_int_equal(
+        tt_tensor_read(bench->context, bf16 ? (void *)upper : (void *)p, tensor, bytes), TT_OK);
+    for (int64_t i = 0; bf16 && i < n; i++) {
+        const uint32_t bits = (uint32_t)upper[i] << 16;
+        memcpy(&p[i], &bits, sizeof p[i]);
+    }
+    free(upper);
+}
+
 ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const float *g,
                  const ct_bytes *m, const ct_bytes *v, ct_layout m_next, ct_layout v_next,
                  const tt_step_scalars *scalars, int how)
@@ -102,7 +132,9 @@ ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const flo
     ct_step step = {.p = malloc(bytes + 1)};
     assert_non_null(step.p);
     tt_adamw_encoded_args args = {.n = n, .weight_decay = 0.1, .scalars = scalars};
-    args.p = ct_tensor(&bench, p, bytes, setting->shift);
+    const bool bf16 = (how & CT_ROUNDED) != 0;
+    args.p = put_parameters(&bench, p, n, bf16, setting->shift);
+    args.rounding = bf16 ? &ct_rounding : NULL;
     args.g = ct_tensor(&bench, g, bytes, setting->shift);
     args.m = (tt_encoded){m->codec, m->block, n, ct_tensor(&bench, m->data, m->size, 0)};
     args.v = (tt_encoded){v->codec, v->block, n, ct_tensor(&bench, v->data, v->size, 0)};
@@ -118,7 +150,7 @@ ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const flo
     }
     if (tt_adamw_encoded(bench.compressor, &args) != TT_OK)
         fail_msg("%s", tt_error_message());
-    assert_int_equal(tt_tensor_read(bench.context, step.p, args.p_next, bytes), TT_OK);
+    take_parameters(&bench, args.p_next, n, bf16, step.p);
     step.m = take(&bench, &args.m_next);
     step.v = take(&bench, &args.v_next);
     ct_close(&bench);

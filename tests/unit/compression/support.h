@@ -57,8 +57,10 @@ typedef struct ct_layout {
 } ct_layout;
 
 /* How a step is taken. CT_IN_PLACE needs the same layouts on both sides; CT_UNMEASURED leaves the
- * losses 0; CT_DITHERED is as step 3. */
-enum { CT_APART = 0, CT_IN_PLACE = 1, CT_UNMEASURED = 2, CT_DITHERED = 4 };
+ * losses 0; CT_DITHERED is as step 3; with CT_ROUNDED parameters are bf16, the upper halves of `p`,
+ * rounded with ct_rounding. */
+enum { CT_APART = 0, CT_IN_PLACE = 1, CT_UNMEASURED = 2, CT_DITHERED = 4, CT_ROUNDED = 8 };
+extern const tt_rounding ct_rounding;
 
 ct_step ct_adamw(const ct_setting *setting, int64_t n, const float *p, const float *g,
                  const ct_bytes *m, const ct_bytes *v, ct_layout m_next, ct_layout v_next,

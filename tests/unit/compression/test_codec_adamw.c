@@ -137,6 +137,7 @@ static void expect_adamw(const char *variant, const problem *q, const layouts *l
                          const tt_step_scalars *scalars)
 {
     expect_dithered(variant, q, l, scalars, CT_APART);
+    expect_dithered(variant, q, l, scalars, CT_ROUNDED);
     if (l->v_next.codec == TT_CODEC_UINT8_UP)
         expect_dithered(variant, q, l, scalars, CT_DITHERED);
 }
@@ -247,7 +248,8 @@ static void run_kernel(const problem *q, const float *v, float *out[3], tt_verdi
                           next[2],
                           0.1,
                           &ct_scalars,
-                          verdict};
+                          verdict,
+                          NULL};
     assert_int_equal(tt_op_run(b.context, TT_OP_ADAMW, &args), TT_OK);
     for (int i = 0; i < 3; i++) {
         out[i] = malloc(bytes);
@@ -292,6 +294,44 @@ static void test_f32_is_plain_adamw(void **state)
     free(m.data);
     free(v.data);
     clear_problem(&q);
+}
+
+/* Parameters in bf16: what f32 would become, rounded by the numbers of its stream. */
+static void check_rounded(const char *variant)
+{
+    problem q = make_problem(5003, 9);
+    const ct_setting setting = {variant, 2, false, 0};
+    ct_bytes m = ct_encode(&reference, usual.m.codec, usual.m.block, q.m, q.n, NULL);
+    ct_bytes v = encode_v(&q, usual.v);
+    uint16_t random[5003];
+    tt_random_u16(ct_rounding.seed, ct_rounding.stream, 0, random, 5003);
+    for (int64_t i = 0; i < q.n; i++)
+        memset(&q.p[i], 0, 2);
+    ct_step f32 = ct_adamw(&setting, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next, &ct_scalars,
+                           CT_APART);
+    ct_step got = ct_adamw(&setting, q.n, q.p, q.g, &m, &v, usual.m_next, usual.v_next, &ct_scalars,
+                           CT_ROUNDED);
+    double squares = 0;
+    for (int64_t i = 0; i < q.n; i++) {
+        uint32_t bits, rounded;
+        memcpy(&bits, &f32.p[i], sizeof bits);
+        memcpy(&rounded, &got.p[i], sizeof rounded);
+        assert_int_equal(rounded, (bits + random[i]) & 0xffff0000u);
+        squares += (double)(got.p[i] - q.p[i]) * (double)(got.p[i] - q.p[i]);
+    }
+    assert_true(close(got.verdict.update_squares, squares));
+    assert_true(same_bytes(&got.m, &f32.m) && same_bytes(&got.v, &f32.v));
+    ct_step_clear(&f32);
+    ct_step_clear(&got);
+    free(m.data);
+    free(v.data);
+    clear_problem(&q);
+}
+
+static void test_rounded_parameters(void **state)
+{
+    (void)state;
+    ct_for_variants(check_rounded);
 }
 
 static double ratio_of(const float *x, const float *y, int64_t n)
@@ -492,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_codecs),
         cmocka_unit_test(test_specials),
         cmocka_unit_test(test_f32_is_plain_adamw),
+        cmocka_unit_test(test_rounded_parameters),
         cmocka_unit_test(test_step_is_decode_update_encode),
         cmocka_unit_test(test_conversions_between_steps),
         cmocka_unit_test(test_dither_bounds),

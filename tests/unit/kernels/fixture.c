@@ -15,10 +15,11 @@ static double normal_float(uint64_t seed, uint64_t stream, int64_t i)
     return (double)(float)(sqrt(-2 * log1p(-u)) * cos(6.283185307179586 * v));
 }
 
-/* What a tensor can hold: activations what bf16 holds. */
+/* What a tensor can hold: activations, and weights that are so, what bf16 holds. */
 static double as_stored(const kt_tensor *t, double value)
 {
-    return t->act ? (double)tt_bf16_to_f32(tt_bf16_from_f32((float)value)) : (double)(float)value;
+    return t->act || t->weight ? (double)tt_bf16_to_f32(tt_bf16_from_f32((float)value))
+                               : (double)(float)value;
 }
 
 static int64_t index_limit(const kt_case *c)
@@ -148,7 +149,17 @@ static tt_dtype element_type(const kt_case *c, int k, tt_dtype compute)
 {
     if (c->t[k].kind == KT_INDEX)
         return TT_I32;
+    if (c->t[k].weight)
+        return TT_BF16;
     return compute == TT_BF16 && !c->t[k].act ? TT_F32 : compute;
+}
+
+bool kt_reads_weights(const kt_options *with, const char *variant)
+{
+    for (size_t i = 0; i < tt_variant_count() && with->bf16_weights; i++)
+        if (strcmp(tt_variant_at(i)->name, variant) == 0)
+            return tt_variant_at(i)->library == TT_LIBRARY_NONE;
+    return true;
 }
 
 /* Converts between the case's doubles and tensor bytes. */
@@ -205,7 +216,8 @@ static void pack_weights(const kt_case *c, tt_context *context, void *const tens
     if (bytes == 0)
         return;
     assert_int_equal(tt_tensor_alloc(context, bytes, &packed), TT_OK);
-    assert_int_equal(tt_linear_pack(context, c->op, c->size[1], c->size[2], tensor[1], packed),
+    assert_int_equal(tt_linear_pack(context, c->op, c->size[1], c->size[2], tensor[1],
+                                    c->with.bf16_weights, packed),
                      TT_OK);
     if (forward) {
         args->linear_forward.packed = packed;

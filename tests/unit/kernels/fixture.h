@@ -19,7 +19,8 @@ typedef enum kt_kind { KT_INPUT, KT_INDEX, KT_OUTPUT, KT_BOTH, KT_RESULT } kt_ki
 
 typedef struct kt_tensor {
     kt_kind kind;
-    bool act; /* bf16 where the case runs in mixed precision */
+    bool act;    /* bf16 where the case runs in mixed precision */
+    bool weight; /* bf16 where the case has bf16_weights */
     int64_t n;
     double *value;
 } kt_tensor;
@@ -37,7 +38,8 @@ typedef struct kt_options {
     bool dx_act;     /* norms, backward */
     bool inverse;    /* ROPE */
     bool placeless;  /* embeddings: without learned positions */
-    int64_t kv_heads; /* attention; 0: as many as heads */
+    bool bf16_weights; /* LINEAR_FORWARD, LINEAR_DGRAD, EMBEDDING_FORWARD; ADAMW, with rounding */
+    int64_t kv_heads;  /* attention; 0: as many as heads */
 } kt_options;
 
 /* size[] and the tensors are in the order of the operation's argument struct; a KT_RESULT is a
@@ -69,6 +71,8 @@ kt_case kt_make(tt_op op, const int64_t size[5], uint64_t seed);
 kt_case kt_make_with(tt_op op, const int64_t size[5], const kt_options *with, uint64_t seed);
 kt_case kt_clone(const kt_case *from);
 void kt_clear(kt_case *c);
+/* A variant of that name reads such weights as the case has. */
+bool kt_reads_weights(const kt_options *with, const char *variant);
 /* Runs the case in a context of its own; outputs are replaced. Fails the test unless TT_OK. */
 void kt_run(kt_case *c, const kt_setting *setting);
 tt_status kt_try(kt_case *c, const kt_setting *setting);
@@ -116,6 +120,7 @@ typedef struct kt_results {
     tt_tensor_stats stats;
     tt_verdict verdict;
     tt_step_scalars scalars;
+    tt_rounding rounding;
 } kt_results;
 
 /* Tensor shapes of a case, values not yet there. */

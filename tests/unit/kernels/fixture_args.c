@@ -3,13 +3,13 @@
 
 static void add_tensor(kt_case *c, kt_kind kind, int64_t n)
 {
-    c->t[c->count++] = (kt_tensor){kind, false, n, NULL};
+    c->t[c->count++] = (kt_tensor){.kind = kind, .n = n};
 }
 
 /* An activation. */
 static void add_act(kt_case *c, kt_kind kind, int64_t n)
 {
-    c->t[c->count++] = (kt_tensor){kind, true, n, NULL};
+    c->t[c->count++] = (kt_tensor){.kind = kind, .act = true, .n = n};
 }
 
 static void shape_norm(kt_case *c)
@@ -105,6 +105,18 @@ static void shape_elements(kt_case *c)
     }
 }
 
+static void mark_weights(kt_case *c)
+{
+    if (!c->with.bf16_weights)
+        return;
+    if (c->op == TT_OP_LINEAR_FORWARD || c->op == TT_OP_LINEAR_DGRAD)
+        c->t[1].weight = true;
+    else if (c->op == TT_OP_EMBEDDING_FORWARD)
+        c->t[1].weight = c->t[2].weight = true;
+    else if (c->op == TT_OP_ADAMW)
+        c->t[0].weight = c->t[4].weight = true;
+}
+
 void kt_shape(kt_case *c)
 {
     const int64_t *s = c->size;
@@ -158,6 +170,7 @@ void kt_shape(kt_case *c)
         shape_elements(c);
         break;
     }
+    mark_weights(c);
 }
 
 const int64_t *kt_size(tt_op op)
@@ -285,7 +298,9 @@ static void build_elements(const kt_case *c, void *const t[], kt_results *r, kt_
                                    t[6],
                                    0.1,
                                    &r->scalars,
-                                   &r->verdict};
+                                   &r->verdict,
+                                   c->with.bf16_weights ? &r->rounding : NULL};
+        r->rounding = (tt_rounding){11, (uint64_t)5 << 40 | 3};
         break;
     }
 }
@@ -295,20 +310,44 @@ void kt_build(const kt_case *c, void *const t[KT_TENSORS], kt_results *results, 
     const int64_t *s = c->size;
     switch (c->op) {
     case TT_OP_LINEAR_FORWARD:
-        a->linear_forward = (tt_linear_forward_args){s[0], s[1], s[2], t[0], t[1],
-                                                     t[2], t[3], t[4], NULL, c->with.real_y};
+        a->linear_forward = (tt_linear_forward_args){s[0],
+                                                     s[1],
+                                                     s[2],
+                                                     t[0],
+                                                     t[1],
+                                                     t[2],
+                                                     t[3],
+                                                     t[4],
+                                                     NULL,
+                                                     c->with.real_y,
+                                                     c->with.bf16_weights};
         break;
     case TT_OP_LINEAR_DGRAD:
-        a->linear_dgrad = (tt_linear_dgrad_args){
-            s[0], s[1], s[2], t[0], t[1], t[2], c->with.accumulate, t[3], NULL};
+        a->linear_dgrad = (tt_linear_dgrad_args){s[0],
+                                                 s[1],
+                                                 s[2],
+                                                 t[0],
+                                                 t[1],
+                                                 t[2],
+                                                 c->with.accumulate,
+                                                 t[3],
+                                                 NULL,
+                                                 c->with.bf16_weights};
         break;
     case TT_OP_LINEAR_WGRAD:
         a->linear_wgrad =
             (tt_linear_wgrad_args){s[0], s[1], s[2], t[0], t[1], t[2], t[3], c->with.overwrite};
         break;
     case TT_OP_EMBEDDING_FORWARD:
-        a->embedding_forward = (tt_embedding_forward_args){
-            s[0], s[1], s[2], s[4], t[0], t[1], c->with.placeless ? NULL : t[2], t[3]};
+        a->embedding_forward = (tt_embedding_forward_args){s[0],
+                                                           s[1],
+                                                           s[2],
+                                                           s[4],
+                                                           t[0],
+                                                           t[1],
+                                                           c->with.placeless ? NULL : t[2],
+                                                           t[3],
+                                                           c->with.bf16_weights};
         break;
     case TT_OP_EMBEDDING_BACKWARD:
         a->embedding_backward = (tt_embedding_backward_args){

@@ -84,11 +84,15 @@ static void check_rope(const tt_variant_info *info)
 static void check_elements(const tt_variant_info *info)
 {
     check_tiles_and_threads(info, (int64_t[5]){200003});
+    if (info->op == TT_OP_ADAMW)
+        check_options(info, (int64_t[5]){200003}, (kt_options){.bf16_weights = true});
 }
 
 static void check_embedding(const tt_variant_info *info)
 {
     check_tiles_and_threads(info, (int64_t[5]){3, 201, 150, 13});
+    if (info->op == TT_OP_EMBEDDING_FORWARD)
+        check_options(info, (int64_t[5]){3, 201, 150, 13}, (kt_options){.bf16_weights = true});
 }
 
 static void check_attention(const tt_variant_info *info)
@@ -288,9 +292,11 @@ static void test_cache_has_the_bits_of_the_sequence(void **state)
 }
 
 /* Streaming, plain and in-place stores give the same bits. */
-static void check_stores(const tt_variant_info *info)
+static void check_stores_of(const tt_variant_info *info, bool bf16_weights)
 {
-    kt_case in = kt_make(TT_OP_ADAMW, (int64_t[5]){50001}, 17), expected = kt_clone(&in);
+    const kt_options with = {.bf16_weights = bf16_weights};
+    kt_case in = kt_make_with(TT_OP_ADAMW, (int64_t[5]){50001}, &with, 17);
+    kt_case expected = kt_clone(&in);
     kt_setting setting = kt_setting_of(info);
     setting.stream_bytes = INT64_MAX;
     kt_run(&expected, &setting);
@@ -300,6 +306,12 @@ static void check_stores(const tt_variant_info *info)
     expect_same(&in, &expected, &setting);
     kt_clear(&in);
     kt_clear(&expected);
+}
+
+static void check_stores(const tt_variant_info *info)
+{
+    check_stores_of(info, false);
+    check_stores_of(info, true);
 }
 
 /* Where the sums of dq find no room, the weights are computed once more: the bits stay. */

@@ -752,15 +752,18 @@ static void test_real_contexts(void **state)
 static void test_check_products(void **state)
 {
     (void)state;
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    for (int i = 0; i < 4; i++) {
+        const bool bf16 = i % 2 == 1, weights = i / 2 == 1;
         tt_context *context = context_with(bf16 ? TT_BF16 : TT_F32, false);
         double error = 9;
         size_t wrong = 9;
-        assert_int_equal(tt_check_products(context, shapes, SHAPES, &error, &wrong), TT_OK);
+        assert_int_equal(tt_check_products(context, shapes, SHAPES, weights, &error, &wrong),
+                         TT_OK);
         assert_int_equal(wrong, SHAPES);
         assert_true(error > 0 && error < (bf16 ? 1 : 0.9));
         assert_int_equal(tt_context_set_variants(context, "reference"), TT_OK);
-        assert_int_equal(tt_check_products(context, shapes, SHAPES, &error, &wrong), TT_OK);
+        assert_int_equal(tt_check_products(context, shapes, SHAPES, weights, &error, &wrong),
+                         TT_OK);
         assert_int_equal(wrong, SHAPES);
         tt_context_destroy(context);
     }

@@ -87,6 +87,9 @@ static void test_monotone(void **state)
             set(config, "kernels.compute=bf16");
             snprintf(text, sizeof text, "model %zu with %d slots in bf16", i, slots);
             check(config, text);
+            set(config, "compression.weights=bf16");
+            snprintf(text, sizeof text, "model %zu with %d slots, all in bf16", i, slots);
+            check(config, text);
             tt_config_destroy(config);
             tt_params_destroy(params);
         }

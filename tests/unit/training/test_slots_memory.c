@@ -58,7 +58,7 @@ static void run(slot_bench *b, tt_codec codec, int64_t block, int64_t *step, int
 
 static int64_t said(const slot_bench *b)
 {
-    return tt_slot_resident_bytes(&dims, b->policy.codec, b->policy.block, NULL);
+    return tt_slot_resident_bytes(&b->dims, b->policy.codec, b->policy.block, NULL);
 }
 
 static void slots_take_what_their_codecs_take(void **state)
@@ -84,6 +84,27 @@ static void slots_take_what_their_codecs_take(void **state)
     within_3_percent("2 slots, f32 again", resident_slots(&b), 2 * said(&b));
     run(&b, TT_CODEC_INT8, 64, &step, 2);
     within_3_percent("2 slots, int8 again", resident_slots(&b), 2 * said(&b));
+    slots_close(&b);
+}
+
+/* Weights in bf16 alone: 2 bytes an element less, whatever the moments take. */
+static void bf16_weights_take_half(void **state)
+{
+    (void)state;
+    slot_bench b;
+    int64_t step = 0;
+    tt_model_dims narrow = dims;
+    narrow.bf16_weights = true;
+    slots_open(&b, narrow, 8);
+    run(&b, TT_CODEC_F32, 64, &step, 2);
+    within_3_percent("2 slots, bf16 weights", resident_slots(&b), 2 * said(&b));
+    const double saved = (double)(tt_slot_resident_bytes(&dims, TT_CODEC_F32, 64, NULL) - said(&b));
+    assert_true(fabs(saved / (2.0 * (double)tt_model_param_elements(&dims)) - 1) < 0.01);
+    run(&b, TT_CODEC_INT8, 64, &step, 16);
+    within_3_percent("2 slots, with int8 moments", resident_slots(&b), 2 * said(&b));
+    /* Of 12 bytes an element 2 + 2 x (1 + 4/64) are left. */
+    assert_true((double)said(&b) <
+                0.36 * (double)tt_slot_resident_bytes(&dims, TT_CODEC_F32, 64, NULL));
     slots_close(&b);
 }
 
@@ -129,6 +150,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_take_what_their_codecs_take),
+        cmocka_unit_test(bf16_weights_take_half),
         cmocka_unit_test(exceptions_count),
         cmocka_unit_test(the_scratch_slot_takes_nothing_until_it_is_used),
     };

@@ -24,14 +24,21 @@ static void list(const slot_bench *b, int slot, listing *out)
 }
 
 /* 12 steps; the state is in slot 0. */
-static void open_with(slot_bench *b, tt_codec codec, int64_t block)
+static void open_dims(slot_bench *b, bool bf16_weights, tt_codec codec, int64_t block)
 {
-    slots_open(b, slot_dims, 16);
+    tt_model_dims dims = slot_dims;
+    dims.bf16_weights = bf16_weights;
+    slots_open(b, dims, 16);
     b->policy.codec = codec;
     b->policy.block = block;
     for (int64_t step = 0; step < 12; step++) {
         slots_step(b, step, (int)step % 2, 1 - (int)step % 2);
     }
+}
+
+static void open_with(slot_bench *b, tt_codec codec, int64_t block)
+{
+    open_dims(b, false, codec, block);
 }
 
 static size_t find(const listing *l, const char *name)
@@ -74,6 +81,13 @@ static void names_say_what_it_is(void **state)
     list(&b, 0, &l);
     assert_int_equal(l.count, 3 * tt_model_tensor_count(b.model));
     slots_close(&b);
+    open_dims(&b, true, TT_CODEC_F32, 64);
+    list(&b, 0, &l);
+    assert_int_equal(l.infos[find(&l, "params.bf16/wte.weight")].dtype, TT_U16);
+    assert_int_equal(l.infos[find(&l, "params/h.1.ln_1.weight")].dtype, TT_F32);
+    assert_int_equal(l.infos[find(&l, "params/h.1.attn.c_attn.bias")].dtype, TT_F32);
+    assert_int_equal(l.count, 3 * tt_model_tensor_count(b.model));
+    slots_close(&b);
 }
 
 /* What a checkpoint does: names, types and bytes through ordinary memory. */
@@ -98,14 +112,16 @@ static void a_laid_out_slot_goes_on(void **state)
     static const struct {
         tt_codec codec;
         int64_t block;
-    } cases[] = {{TT_CODEC_F32, 64},   {TT_CODEC_BF16, 64},  {TT_CODEC_INT8, 32},
-                 {TT_CODEC_INT8, 64},  {TT_CODEC_INT8, 512}, {TT_CODEC_INT8, 2048},
-                 {TT_CODEC_INT8, 4096}};
+        bool bf16_weights;
+    } cases[] = {
+        {TT_CODEC_F32, 64, false},    {TT_CODEC_BF16, 64, false},  {TT_CODEC_INT8, 32, false},
+        {TT_CODEC_INT8, 64, false},   {TT_CODEC_INT8, 512, false}, {TT_CODEC_INT8, 2048, false},
+        {TT_CODEC_INT8, 4096, false}, {TT_CODEC_F32, 64, true},    {TT_CODEC_INT8, 64, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         slot_bench a;
         slot_bench b;
-        open_with(&a, cases[i].codec, cases[i].block);
-        open_with(&b, TT_CODEC_INT8, 64); /* whatever lay there before */
+        open_dims(&a, cases[i].bf16_weights, cases[i].codec, cases[i].block);
+        open_dims(&b, cases[i].bf16_weights, TT_CODEC_INT8, 64); /* whatever lay there before */
         b.policy = a.policy;
         carry_over(&a, 0, &b, 1);
         for (int64_t step = 12; step < 70; step++) {
@@ -126,12 +142,11 @@ static void refused(slot_bench *b, const listing *l, const char *words, const ch
     assert_non_null(strstr(tt_error_message(), name));
 }
 
-static void every_missing_tensor_is_named(void **state)
+static void check_missing(bool bf16_weights)
 {
-    (void)state;
     slot_bench b;
     listing whole;
-    open_with(&b, TT_CODEC_INT8, 64);
+    open_dims(&b, bf16_weights, TT_CODEC_INT8, 64);
     list(&b, 0, &whole);
     for (size_t i = 0; i < whole.count; i++) {
         listing l = whole;
@@ -150,12 +165,18 @@ static void every_missing_tensor_is_named(void **state)
     slots_close(&b);
 }
 
-static void every_wrong_tensor_is_named(void **state)
+static void every_missing_tensor_is_named(void **state)
 {
     (void)state;
+    check_missing(false);
+    check_missing(true);
+}
+
+static void check_wrong(bool bf16_weights)
+{
     slot_bench b;
     listing whole;
-    open_with(&b, TT_CODEC_INT8, 64);
+    open_dims(&b, bf16_weights, TT_CODEC_INT8, 64);
     list(&b, 0, &whole);
     for (size_t i = 0; i < whole.count; i++) {
         listing l = whole;
@@ -170,6 +191,31 @@ static void every_wrong_tensor_is_named(void **state)
         refused(&b, &l, "another type or shape", l.infos[i].name);
     }
     slots_close(&b);
+}
+
+static void every_wrong_tensor_is_named(void **state)
+{
+    (void)state;
+    check_wrong(false);
+    check_wrong(true);
+}
+
+/* Weights of one form do not become those of the other. */
+static void weights_of_the_other_form_are_refused(void **state)
+{
+    (void)state;
+    static const char *const wanted[] = {"params/wte.weight", "params.bf16/wte.weight"};
+    for (int i = 0; i < 2; i++) {
+        slot_bench from;
+        slot_bench to;
+        listing l;
+        open_dims(&from, i == 0, TT_CODEC_F32, 64);
+        open_dims(&to, i == 1, TT_CODEC_F32, 64);
+        list(&from, 0, &l);
+        refused(&to, &l, "holds no tensor", wanted[i]);
+        slots_close(&from);
+        slots_close(&to);
+    }
 }
 
 static void strangers_and_mixtures(void **state)
@@ -211,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_laid_out_slot_goes_on),
         cmocka_unit_test(every_missing_tensor_is_named),
         cmocka_unit_test(every_wrong_tensor_is_named),
+        cmocka_unit_test(weights_of_the_other_form_are_refused),
         cmocka_unit_test(strangers_and_mixtures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
