@@ -46,7 +46,7 @@ static tt_status add_point(tt_bisector *b, const char *name, size_t *room)
     }
     tt_bisect_point *point = &b->points[b->point_count++];
     *point = (tt_bisect_point){.step = step_of(name), .held_out = NAN};
-    snprintf(point->name, sizeof point->name, "%s", name);
+    snprintf(point->name, sizeof point->name, "%.*s", (int)sizeof point->name - 1, name);
     return TT_OK;
 }
 
