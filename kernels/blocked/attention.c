@@ -21,9 +21,9 @@ enum { PLAIN, MULTIPLIED = TT_PANELS_BF16, SUMS };
 /* What one thread works in. */
 typedef struct forward_scratch {
     float score[TT_BLOCK * TT_BLOCK];
-    float sum[TT_HELD];                             /* of weighted values, for each held query */
-    tt_panel keys[TT_BLOCK * TT_HEAD];              /* B operand over the head size */
-    tt_panel values[TT_BLOCK * TT_HEAD];            /* B operand over keys */
+    float sum[TT_HELD];                               /* of weighted values, for each held query */
+    tt_panel keys[TT_BLOCK * TT_HEAD];                /* B operand over the head size */
+    tt_panel values[TT_BLOCK * TT_HEAD];              /* B operand over keys */
     tt_panel queries[TT_PACKED_A(TT_BLOCK, TT_HEAD)]; /* A operands, of tt_held_rows queries */
     float row_max[4 * TT_BLOCK], row_sum[SUMS][4 * TT_BLOCK];
 } forward_scratch;

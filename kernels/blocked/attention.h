@@ -2,8 +2,8 @@
  * BLOCK queries and BLOCK keys; blocks start at multiples of BLOCK, and every output is a chain in
  * the order of keys (or queries), so a query has the same bits alone, in a batch, and from the
  * cache. What the causal mask hides is never multiplied, not even by zero: a NaN reaches nothing
- * before it. Scores, weights and sums are in float, whatever activations are; where products take pairs
- * of bf16 (TT_PANELS_BF16), weights are rounded to bf16 before they are multiplied. */
+ * before it. Scores, weights and sums are in float, whatever activations are; where products take
+ * pairs of bf16 (TT_PANELS_BF16), weights are rounded to bf16 before they are multiplied. */
 #ifndef TT_BLOCKED_ATTENTION_H
 #define TT_BLOCKED_ATTENTION_H
 
