@@ -185,6 +185,31 @@ static void for_variants(tt_op op, variant_check check)
     }
 }
 
+/* A mean of equal values is that value, however their weights are rounded: all but the first are
+ * exp(-n/128), which the nearest bf16 misses by up to 2^-8. */
+static void check_equal_values(const kt_setting *setting)
+{
+    enum { TIME = 33 };
+    for (int n = 1; n <= 128; n++) {
+        kt_case c = kt_make(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, TIME, 1, 1}, 1);
+        for (int t = 0; t < TIME; t++) {
+            const double row[] = {1, t == 0 ? 0 : -n / 128.0, 1}; /* q, k, v */
+            memcpy(c.t[0].value + 3 * t, row, sizeof row);
+        }
+        kt_run(&c, setting);
+        for (int t = 0; t < TIME; t++)
+            if (!(fabs(c.t[1].value[t] - 1) < 1e-6))
+                fail_msg("%s: %.9g, not 1", setting->variant, c.t[1].value[t]);
+        kt_clear(&c);
+    }
+}
+
+static void test_equal_values(void **state)
+{
+    (void)state;
+    for_variants(TT_OP_ATTENTION_FORWARD, check_equal_values);
+}
+
 /* Unit roundoff and smallest denormal of what an activation is stored in. */
 static double act_unit(const kt_setting *setting)
 {
@@ -441,6 +466,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_infinity),
         cmocka_unit_test(test_the_mask_stops_nan),
+        cmocka_unit_test(test_equal_values),
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_missing_tensors),
         cmocka_unit_test(test_bad_arguments),
