@@ -51,28 +51,58 @@ TT_INLINE const tt_step *tt_weights(const float *block)
     return (const tt_step *)(const void *)block;
 }
 
+/* c += one row of weights times packed B, over [begin, end) of k in order, for `count` vectors of
+ * columns; a constant wherever this is used. Step s of the row is w[s * column], and that of the
+ * panels, `panel` floats apart, begins at b[s * TT_NR]. Of the last vector, `width` elements count.
+ */
+TT_INLINE void tt_add_vectors(const int count, float *c, const tt_step *w, int64_t column,
+                              const float *b, int64_t panel, int64_t begin, int64_t end,
+                              int64_t width)
+{
+    enum { MOST = 4 };
+    tt_vf sum[MOST];
+    int64_t p = begin;
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++)
+        sum[v] = tt_vload_first(c + v * TT_LANES, v + 1 < count ? TT_LANES : width, 0);
+#define TT_COLUMNS(v) tt_vload(b + (v) / 2 * panel + p / TT_KU * TT_NR + (v) % 2 * TT_LANES)
+    if (p % TT_KU != 0 && p < end) {
+#pragma GCC unroll 4
+        for (int v = 0; v < count; v++)
+            sum[v] = tt_multiply_add_one(sum[v], w[p / TT_KU * column], TT_COLUMNS(v), p);
+        p++;
+    }
+    for (; p + TT_KU <= end; p += TT_KU) {
+#pragma GCC unroll 4
+        for (int v = 0; v < count; v++)
+            sum[v] = tt_multiply_add(sum[v], w[p / TT_KU * column], TT_COLUMNS(v));
+    }
+    if (p < end) {
+#pragma GCC unroll 4
+        for (int v = 0; v < count; v++)
+            sum[v] = tt_multiply_add_one(sum[v], w[p / TT_KU * column], TT_COLUMNS(v), p);
+    }
+#undef TT_COLUMNS
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++)
+        tt_vstore_first(c + v * TT_LANES, sum[v], v + 1 < count ? TT_LANES : width);
+}
+
 /* c[0..n) += one row of weights times packed B panels of `k`, over [begin, end) of k in order. Step
  * s of the row is w[s * column]. */
-TT_INLINE void tt_add_products(float *c, const tt_step *w, int64_t column, const tt_panel *b,
-                               int64_t k, int64_t begin, int64_t end, int64_t n)
+static inline void tt_add_products(float *c, const tt_step *w, int64_t column, const tt_panel *b,
+                                   int64_t k, int64_t begin, int64_t end, int64_t n)
 {
-    const int64_t depth = TT_PADDED(k, TT_KU);
-    for (int64_t j = 0; j < n; j += TT_LANES) {
-        const tt_panel *panel = b + j / TT_NR * TT_NR * depth;
-        const float *from = (const float *)(const void *)panel + j % TT_NR;
-        tt_vf sum = tt_vload_first(c + j, n - j, 0);
-        int64_t p = begin, s = begin / TT_KU;
-        if (p % TT_KU != 0 && p < end) {
-            sum = tt_multiply_add_one(sum, w[s * column], tt_vload(from + s * TT_NR), p);
-            p++;
-            s++;
-        }
-        for (; p + TT_KU <= end; p += TT_KU, s++)
-            sum = tt_multiply_add(sum, w[s * column], tt_vload(from + s * TT_NR));
-        if (p < end)
-            sum = tt_multiply_add_one(sum, w[s * column], tt_vload(from + s * TT_NR), p);
-        tt_vstore_first(c + j, sum, n - j);
-    }
+    const int64_t panel = TT_PADDED(k, TT_KU) / TT_KU * TT_NR;
+    const float *from = (const float *)(const void *)b;
+    int64_t j = 0;
+    for (; j + 2 * TT_NR <= n; j += 2 * TT_NR)
+        tt_add_vectors(4, c + j, w, column, from + j / TT_NR * panel, panel, begin, end, TT_LANES);
+    for (; j + TT_NR <= n; j += TT_NR)
+        tt_add_vectors(2, c + j, w, column, from + j / TT_NR * panel, panel, begin, end, TT_LANES);
+    for (; j < n; j += TT_LANES)
+        tt_add_vectors(1, c + j, w, column, from + j / TT_NR * panel + j % TT_NR, panel, begin, end,
+                       tt_min64(n - j, TT_LANES));
 }
 
 /* c(rows x size) += w b over the keys that each query sees, in order: the steps that all rows of a
