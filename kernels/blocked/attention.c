@@ -165,6 +165,7 @@ static void forward_rows(const forward_head *h, forward_scratch *s, int64_t q0, 
         for (int n = 0; n < SUMS; n++)
             s->row_sum[n][i] = 0;
     }
+    tt_fetch_rows(h->out + q0 * h->out_stride, h->out_stride, rows, size, 1);
     TT_BLOCKED(tt_pack_a)
     (s->queries, rows, size, tt_act_operand(h->q + q0 * h->q_stride, h->q_stride, 1));
     for (int64_t j0 = 0; j0 < position + rows; j0 += TT_BLOCK) {

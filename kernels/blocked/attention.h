@@ -31,6 +31,20 @@ TT_INLINE tt_operand tt_act_operand(const tt_act *data, int64_t row, int64_t col
     return (tt_operand){.data = data, .row = row, .column = column, .bf16 = TT_ACT_BF16};
 }
 
+/* Rows of one head, to be read or written later: they lie far apart, and nothing but software
+ * foresees them. */
+TT_INLINE void tt_fetch_rows(const tt_act *from, int64_t stride, int64_t rows, int64_t size,
+                             const int write)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < size; c += TT_LINE / (int64_t)sizeof *from) {
+            if (write)
+                __builtin_prefetch(from + i * stride + c, 1, 2);
+            else
+                __builtin_prefetch(from + i * stride + c, 0, 2);
+        }
+}
+
 /* out(rows x keys, row distance BLOCK) = a b^T where some query sees some key. `first` is the
  * position of the first query minus that of the first key. */
 static inline void tt_scores(const tt_panel *packed_a, const tt_panel *packed_b, int64_t rows,

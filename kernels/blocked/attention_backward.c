@@ -74,6 +74,8 @@ static void load_queries(const backward_head *h, backward_scratch *s, int64_t q0
     const tt_act *dout = h->dout + q0 * h->out_stride, *out = h->out + q0 * h->out_stride;
     tt_operand q = tt_act_operand(h->q + q0 * h->stride, h->stride, 1);
     tt_operand o = tt_act_operand(dout, h->out_stride, 1);
+    tt_fetch_rows(out, h->out_stride, rows, h->size, 0);
+    tt_fetch_rows(h->dq + q0 * h->stride, h->stride, rows, h->size, 1);
     TT_BLOCKED(tt_pack_a)(s->queries, rows, h->size, q);
     TT_BLOCKED(tt_pack_a)(s->douts, rows, h->size, o);
     TT_BLOCKED(tt_pack_b)(s->queries_b, rows, h->size, q);
@@ -90,6 +92,8 @@ static void load_keys(const backward_head *h, backward_scratch *s, int64_t j0, i
 {
     int64_t offset = at * TT_BLOCK * tt_round_up(h->size, TT_NR);
     const tt_act *k = h->k + j0 * h->stride, *v = h->v + j0 * h->stride;
+    tt_fetch_rows(h->dk + j0 * h->stride, h->stride, keys, h->size, 1);
+    tt_fetch_rows(h->dv + j0 * h->stride, h->stride, keys, h->size, 1);
     TT_BLOCKED(tt_pack_b)(s->keys_t + offset, h->size, keys, tt_act_operand(k, 1, h->stride));
     TT_BLOCKED(tt_pack_b)(s->values_t + offset, h->size, keys, tt_act_operand(v, 1, h->stride));
     TT_BLOCKED(tt_pack_b)(s->keys + offset, keys, h->size, tt_act_operand(k, h->stride, 1));
