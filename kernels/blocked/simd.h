@@ -2,7 +2,8 @@
  * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
  * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. Matrix
  * products of bf16 are also compiled at level 5, which is 4 with AVX512-BF16, and at level 6, which
- * is that with AMX, see gemm.h; and, for tests, with TT_BF16_EMULATED for any processor. */
+ * is that with AMX, see gemm.h, and attention at level 5; and, for tests, with TT_BF16_EMULATED for
+ * any processor. */
 #ifndef TT_BLOCKED_SIMD_H
 #define TT_BLOCKED_SIMD_H
 
