@@ -234,9 +234,9 @@ typedef struct tt_attention_forward_args {
     int64_t kv_heads;
 } tt_attention_forward_args;
 
-/* dqkv, laid out as qkv, is overwritten. With p the weights and ds the gradients of the scores, dq =
- * ds k, dk = ds^T q and dv = p^T dout. Where act is bf16, a variant may round p and ds to bf16: each
- * of these sums moves by at most 2^-8 times the sum of its terms' magnitudes. */
+/* dqkv, laid out as qkv, is overwritten. With p the weights and ds the gradients of the scores,
+ * dq = ds k, dk = ds^T q and dv = p^T dout. Where act is bf16, a variant may round p and ds to
+ * bf16: each of these sums moves by at most 2^-8 times the sum of its terms' magnitudes. */
 typedef struct tt_attention_backward_args {
     int64_t batch, time, heads, channels;
     const void *qkv, *out; /* act */
