@@ -112,8 +112,10 @@ static void soften_rows(forward_scratch *s, int64_t i, int64_t rows, float *scor
         for (int n = 0; n < SUMS; n++)
             sum[n][r] = of_row[n];
     }
-    for (int n = 0; n < SUMS; n++)
-        tt_vstore(s->row_sum[n] + i, tt_vload(s->row_sum[n] + i) * factor + sum_each(sum[n]));
+    for (int n = 0; n < SUMS; n++) {
+        tt_vf here = sum_each(sum[n]);
+        tt_vstore(s->row_sum[n] + i, tt_vload(s->row_sum[n] + i) * factor + here);
+    }
 }
 
 static void scale_row(float *row, int64_t n, float factor)
