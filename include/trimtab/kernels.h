@@ -220,7 +220,12 @@ typedef struct tt_rope_args {
  * side by side, size = channels/heads; out[batch,time,channels]. Query head h reads key head
  * h / (heads/kv_heads): kv_heads = heads is multi-head, fewer (a divisor) is grouped-query
  * attention (Ainslie et al. 2023). Scores are scaled by 1/sqrt(size). No time x time matrix is
- * kept: lse[batch,heads,time] is the log-sum-exp of each row of scores. */
+ * kept: lse[batch,heads,time] is the log-sum-exp of each row of scores.
+ *
+ * Where act is bf16, a variant may round weights, exp(score - maximum), to bf16 before they
+ * multiply v, as FlashAttention does (Dao et al. 2022). out is then divided by the sum of the
+ * rounded ones: it moves by at most u/(1-u) times the weighted mean of |v - out|, u = 2^-8. lse
+ * stays that of the weights as they are. */
 typedef struct tt_attention_forward_args {
     int64_t batch, time, heads, channels;
     const void *qkv; /* act */
@@ -229,7 +234,9 @@ typedef struct tt_attention_forward_args {
     int64_t kv_heads;
 } tt_attention_forward_args;
 
-/* dqkv, laid out as qkv, is overwritten. */
+/* dqkv, laid out as qkv, is overwritten. With p the weights and ds the gradients of the scores,
+ * dq = ds k, dk = ds^T q and dv = p^T dout. Where act is bf16, a variant may round p and ds to
+ * bf16: each of these sums moves by at most 2^-8 times the sum of its terms' magnitudes. */
 typedef struct tt_attention_backward_args {
     int64_t batch, time, heads, channels;
     const void *qkv, *out; /* act */
@@ -241,7 +248,8 @@ typedef struct tt_attention_backward_args {
 
 /* Attention of `count` new queries at positions position..position+count-1 of one sequence over
  * keys and values [.., kv_heads * size] that a KV store already holds up to and including the new
- * ones. q has row stride q_stride elements. out[count, channels]. All act. */
+ * ones. q has row stride q_stride elements. out[count, channels]. All act. Rounded as the forward
+ * pass is. */
 typedef struct tt_attention_cached_args {
     int64_t count, position, heads, channels, q_stride;
     const void *q, *keys, *values;

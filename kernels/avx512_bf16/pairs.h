@@ -9,7 +9,7 @@
 
 #include "blocked/simd.h"
 
-typedef uint32_t tt_pair;
+typedef uint32_t tt_pair __attribute__((may_alias));
 typedef uint16_t tt_v16b __attribute__((vector_size(32)));
 typedef uint16_t tt_v32b __attribute__((vector_size(64)));
 

@@ -13,40 +13,109 @@ typedef struct forward_head {
     int64_t size;            /* head size */
 } forward_head;
 
+/* Sums of a row's weights: as they are, which is what the log-sum-exp wants, and as they are
+ * multiplied. By the latter the weighted sum of values is divided: so what rounding does to all
+ * weights alike does nothing to their mean. */
+enum { PLAIN, MULTIPLIED = TT_PANELS_BF16, SUMS };
+
 /* What one thread works in. */
 typedef struct forward_scratch {
     float score[TT_BLOCK * TT_BLOCK];
-    float queries[TT_PACKED_A(TT_BLOCK, TT_HEAD)]; /* A operands, of tt_held_rows queries */
-    float sum[TT_HELD];                            /* of weighted values, for each of them */
-    float keys[TT_BLOCK * TT_HEAD];                /* B operand over the head size */
-    float values[TT_BLOCK * TT_HEAD];              /* B operand over keys */
-    float row_max[4 * TT_BLOCK], row_sum[4 * TT_BLOCK];
+    float sum[TT_HELD];                               /* of weighted values, for each held query */
+    tt_panel keys[TT_BLOCK * TT_HEAD];                /* B operand over the head size */
+    tt_panel values[TT_BLOCK * TT_HEAD];              /* B operand over keys */
+    tt_panel queries[TT_PACKED_A(TT_BLOCK, TT_HEAD)]; /* A operands, of tt_held_rows queries */
+    float row_max[4 * TT_BLOCK], row_sum[SUMS][4 * TT_BLOCK];
 } forward_scratch;
 static_assert(sizeof(forward_scratch) <= TT_SCRATCH_BYTES, "attention fits the scratch");
+static_assert(TT_BLOCK % TT_LANES == 0, "whole vectors of rows");
 
-/* Turns one row of scores into exp(scale score - running maximum), updates maximum and sum, and
- * returns the factor by which what was summed before must shrink. A NaN among the scores does not
- * show in the maximum but makes the sum NaN. */
-static float soften_row(float *score, int64_t seen, float scale, float *row_max, float *row_sum)
+/* Lanes of each vector folded in halves, as tt_vsum and tt_vmax_lane do: lane r is that of v[r]. */
+TT_INLINE tt_vf sum_each(tt_vf v[TT_LANES])
 {
-    int64_t padded = tt_round_up(seen, TT_LANES);
-    for (int64_t j = seen; j < padded; j++)
-        score[j] = -INFINITY;
+    for (int n = TT_LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            v[i] = TT_ZIP_LOW(v[i], v[i + n]) + TT_ZIP_HIGH(v[i], v[i + n]);
+    return v[0];
+}
+
+TT_INLINE tt_vf max_each(tt_vf v[TT_LANES])
+{
+    for (int n = TT_LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            v[i] = tt_vmax(TT_ZIP_LOW(v[i], v[i + n]), TT_ZIP_HIGH(v[i], v[i + n]));
+    return v[0];
+}
+
+/* The largest of the scores that count. Those beside them become -infinity, to whole vectors of
+ * steps. */
+TT_INLINE tt_vf find_peak(float *score, int64_t seen)
+{
     tt_vf peak = tt_vset(-INFINITY);
-    for (int64_t j = 0; j < padded; j += TT_LANES)
+    int64_t j = 0;
+    for (; j + TT_LANES <= seen; j += TT_LANES)
         peak = tt_vmax(tt_vload(score + j), peak);
-    float before = *row_max, now = tt_vmax_lane(peak) * scale;
-    now = now > before ? now : before;
-    tt_vf sum = {0};
-    for (int64_t j = 0; j < padded; j += TT_LANES) {
-        tt_vf p = tt_vexp(tt_vload(score + j) * scale - now);
-        tt_vstore(score + j, p);
-        sum += p;
+    for (; j < tt_round_up(seen, TT_KU * TT_LANES); j += TT_LANES) {
+        tt_vf last = tt_vfirst(tt_vload(score + j), tt_max64(seen - j, 0), -INFINITY);
+        tt_vstore(score + j, last);
+        peak = tt_vmax(last, peak);
     }
-    float shrink = now == before ? 1.0f : tt_exp_one(before - now);
-    *row_max = now;
-    *row_sum = *row_sum * shrink + tt_vsum(sum);
-    return shrink;
+    return peak;
+}
+
+/* Weights from j on, a vector of steps, take the place of scores that are read already. */
+TT_INLINE void put_weights(float *score, int64_t j, const tt_vf p[TT_KU], tt_vf sum[SUMS])
+{
+    for (int v = 0; v < TT_KU; v++)
+        sum[PLAIN] += p[v];
+#if TT_PANELS_BF16
+    const tt_pair ones = 0x3f803f80u;
+    tt_vf pairs = (tt_vf)tt_round_32(p[0], p[1]);
+    sum[MULTIPLIED] = tt_vdot(sum[MULTIPLIED], ones, pairs);
+    tt_vstore(score + j / TT_KU, pairs);
+#else
+    tt_vstore(score + j, p[0]);
+#endif
+}
+
+/* Scores into weights, exp(scale score - running maximum). */
+TT_INLINE void soften_row(float *score, int64_t seen, float scale, float now, tt_vf sum[SUMS])
+{
+    for (int64_t j = 0; j < seen; j += TT_KU * TT_LANES) {
+        tt_vf p[TT_KU];
+        for (int v = 0; v < TT_KU; v++)
+            p[v] = tt_vexp(tt_vload(score + j + v * TT_LANES) * scale - now);
+        put_weights(score, j, p, sum);
+    }
+}
+
+/* TT_LANES rows of scores into weights, from held row i on, of which `rows` are there; maxima and
+ * sums are updated, and `shrink` becomes the factors for what was summed before. A NaN among the
+ * scores does not show in the maximum but makes the sums NaN. A row that sees no key stays as it
+ * is. */
+static void soften_rows(forward_scratch *s, int64_t i, int64_t rows, float *score, int64_t keys,
+                        int64_t first, float scale, float shrink[TT_LANES])
+{
+    int64_t seen[TT_LANES];
+    tt_vf peak[TT_LANES], sum[SUMS][TT_LANES] = {{{0}}};
+    for (int64_t r = 0; r < TT_LANES; r++) {
+        seen[r] = r < rows ? tt_max64(tt_min64(keys, first + r + 1), 0) : 0;
+        peak[r] = find_peak(score + r * TT_BLOCK, seen[r]);
+    }
+    tt_vf before = tt_vload(s->row_max + i), now = tt_vmax(max_each(peak) * scale, before);
+    tt_vf factor = tt_vselect(now == before, tt_vset(1.0f), tt_vexp(before - now));
+    tt_vstore(s->row_max + i, now);
+    tt_vstore(shrink, factor);
+    for (int64_t r = 0; r < rows; r++) {
+        tt_vf of_row[SUMS] = {{0}};
+        soften_row(score + r * TT_BLOCK, seen[r], scale, s->row_max[i + r], of_row);
+        for (int n = 0; n < SUMS; n++)
+            sum[n][r] = of_row[n];
+    }
+    for (int n = 0; n < SUMS; n++) {
+        tt_vf here = sum_each(sum[n]);
+        tt_vstore(s->row_sum[n] + i, tt_vload(s->row_sum[n] + i) * factor + here);
+    }
 }
 
 static void scale_row(float *row, int64_t n, float factor)
@@ -63,14 +132,17 @@ static void forward_pair(const forward_head *h, forward_scratch *s, int64_t i0, 
                          int64_t keys, int64_t first, bool from_zero)
 {
     float *sum = s->sum + i0 * h->size, scale = (float)(1 / sqrt((double)h->size));
-    tt_scores(s->queries + i0 * h->size, s->keys, rows, keys, h->size, first, s->score);
-    for (int64_t i = tt_max64(0, -first); i < rows; i++) {
-        float shrink = soften_row(s->score + i * TT_BLOCK, tt_min64(keys, first + i + 1), scale,
-                                  s->row_max + i0 + i, s->row_sum + i0 + i);
-        if (!from_zero && !(shrink == 1.0f))
-            scale_row(sum + i * h->size, h->size, shrink);
+    tt_scores(s->queries + i0 * TT_PADDED(h->size, TT_KU), s->keys, rows, keys, h->size, first,
+              s->score);
+    for (int64_t i = 0; i < rows; i += TT_LANES) {
+        float shrink[TT_LANES];
+        int64_t here = tt_min64(TT_LANES, rows - i);
+        soften_rows(s, i0 + i, here, s->score + i * TT_BLOCK, keys, first + i, scale, shrink);
+        for (int64_t r = 0; r < here && !from_zero; r++)
+            if (!(shrink[r] == 1.0f))
+                scale_row(sum + (i + r) * h->size, h->size, shrink[r]);
     }
-    tt_product_seen(s->score, s->values, rows, keys, h->size, first, from_zero, sum);
+    tt_product_seen(tt_weights(s->score), s->values, rows, keys, h->size, first, from_zero, sum);
 }
 
 static void store_rows(const forward_head *h, const forward_scratch *s, int64_t q0, int64_t rows)
@@ -78,11 +150,11 @@ static void store_rows(const forward_head *h, const forward_scratch *s, int64_t 
     for (int64_t i = 0; i < rows; i++) {
         const float *sum = s->sum + i * h->size;
         tt_act *out = h->out + (q0 + i) * h->out_stride;
-        float factor = 1.0f / s->row_sum[i];
+        float factor = 1.0f / s->row_sum[MULTIPLIED][i];
         for (int64_t c = 0; c < h->size; c += TT_LANES)
             tt_astore_first(out + c, tt_vload_first(sum + c, h->size - c, 0) * factor, h->size - c);
         if (h->lse != NULL)
-            h->lse[q0 + i] = s->row_max[i] + logf(s->row_sum[i]);
+            h->lse[q0 + i] = s->row_max[i] + logf(s->row_sum[PLAIN][i]);
     }
 }
 
@@ -90,10 +162,12 @@ static void store_rows(const forward_head *h, const forward_scratch *s, int64_t 
 static void forward_rows(const forward_head *h, forward_scratch *s, int64_t q0, int64_t rows)
 {
     int64_t size = h->size, position = h->position + q0;
-    for (int64_t i = 0; i < rows; i++) {
+    for (int64_t i = 0; i < tt_round_up(rows, TT_LANES); i++) {
         s->row_max[i] = -INFINITY;
-        s->row_sum[i] = 0;
+        for (int n = 0; n < SUMS; n++)
+            s->row_sum[n][i] = 0;
     }
+    tt_fetch_rows(h->out + q0 * h->out_stride, h->out_stride, rows, size, 1);
     TT_BLOCKED(tt_pack_a)
     (s->queries, rows, size, tt_act_operand(h->q + q0 * h->q_stride, h->q_stride, 1));
     for (int64_t j0 = 0; j0 < position + rows; j0 += TT_BLOCK) {

@@ -16,11 +16,11 @@ typedef struct backward_head {
  * go on from one range of keys to the next, in what is left of the scratch. */
 typedef struct backward_scratch {
     float score[TT_BLOCK * TT_BLOCK], dscore[TT_BLOCK * TT_BLOCK];
-    float queries[TT_PACKED_A(TT_BLOCK, TT_HEAD)], douts[TT_PACKED_A(TT_BLOCK, TT_HEAD)];
-    float queries_b[TT_BLOCK * TT_HEAD], douts_b[TT_BLOCK * TT_HEAD]; /* B operands over queries */
-    float keys_t[TT_HELD], values_t[TT_HELD]; /* B operands over the head size */
-    float keys[TT_HELD];                      /* B operands over keys, block by block */
-    float sum_k[TT_HELD], sum_v[TT_HELD];     /* dk, dv */
+    tt_panel queries_b[TT_BLOCK * TT_HEAD], douts_b[TT_BLOCK * TT_HEAD]; /* B over queries */
+    tt_panel keys_t[TT_HELD], values_t[TT_HELD]; /* B operands over the head size */
+    tt_panel keys[TT_HELD];                      /* B operands over keys, block by block */
+    float sum_k[TT_HELD], sum_v[TT_HELD];        /* dk, dv */
+    tt_panel queries[TT_PACKED_A(TT_BLOCK, TT_HEAD)], douts[TT_PACKED_A(TT_BLOCK, TT_HEAD)];
     float row_delta[TT_BLOCK], row_lse[TT_BLOCK];
     float sum_q[];
 } backward_scratch;
@@ -28,24 +28,32 @@ static_assert(sizeof(backward_scratch) + TT_BLOCK * TT_HEAD * sizeof(float) <= T
               "attention fits the scratch");
 
 /* c(keys x size) += w^T b over the queries that see each key, in order: first the triangle in
- * which only some rows of a microkernel are seen, then the rest. */
-static void product_seeing(const float *w, const float *packed_b, int64_t queries, int64_t keys,
-                           int64_t size, int64_t first, float *c)
+ * which only some rows of a microkernel are seen, then the steps that all of them are, and what is
+ * left of a step. */
+static void product_seeing(const tt_step *w, const tt_panel *packed_b, int64_t queries,
+                           int64_t keys, int64_t size, int64_t first, float *c)
 {
+    const int64_t depth = TT_PADDED(queries, TT_KU);
     for (int64_t j = 0; j < keys; j += TT_MR) {
         int64_t here = tt_min64(TT_MR, keys - j);
-        int64_t begin = tt_max64(0, tt_min64(queries, j - first));
         int64_t all = tt_max64(0, tt_min64(queries, j + here - 1 - first));
-        for (int64_t q = begin; q < all; q++)
-            for (int64_t r = 0; r <= first + q - j; r++)
-                tt_add_packed_row(c + (j + r) * size, w[q * TT_BLOCK + j + r], packed_b, q, queries,
-                                  size);
-        for (int64_t n = 0; all < queries && n < size; n += TT_NR) {
+        int64_t begin = tt_min64(TT_PADDED(all, TT_KU), queries);
+        int64_t end = tt_max64(begin, queries / TT_KU * TT_KU);
+        for (int64_t r = 0; r < here; r++) {
+            int64_t seen = tt_max64(0, j + r - first);
+            if (seen < begin)
+                tt_add_products(c + (j + r) * size, w + j + r, TT_A_COLUMN, packed_b, queries, seen,
+                                begin, size);
+        }
+        for (int64_t n = 0; begin < end && n < size; n += TT_NR) {
             float *to = c + j * size + n;
             TT_BLOCKED(tt_micro_columns)
-            (here, tt_min64(TT_NR, size - n), queries - all, w + all * TT_BLOCK + j,
-             packed_b + n * queries + all * TT_NR, to, size, (tt_start){to, size});
+            (here, tt_min64(TT_NR, size - n), end - begin, w + begin * TT_A_ROW + j,
+             packed_b + n * depth + begin * TT_NR, to, size, (tt_start){to, size});
         }
+        for (int64_t r = 0; end < queries && r < here; r++)
+            tt_add_products(c + (j + r) * size, w + j + r, TT_A_COLUMN, packed_b, queries, end,
+                            queries, size);
     }
 }
 
@@ -66,6 +74,8 @@ static void load_queries(const backward_head *h, backward_scratch *s, int64_t q0
     const tt_act *dout = h->dout + q0 * h->out_stride, *out = h->out + q0 * h->out_stride;
     tt_operand q = tt_act_operand(h->q + q0 * h->stride, h->stride, 1);
     tt_operand o = tt_act_operand(dout, h->out_stride, 1);
+    tt_fetch_rows(out, h->out_stride, rows, h->size, 0);
+    tt_fetch_rows(h->dq + q0 * h->stride, h->stride, rows, h->size, 1);
     TT_BLOCKED(tt_pack_a)(s->queries, rows, h->size, q);
     TT_BLOCKED(tt_pack_a)(s->douts, rows, h->size, o);
     TT_BLOCKED(tt_pack_b)(s->queries_b, rows, h->size, q);
@@ -82,26 +92,60 @@ static void load_keys(const backward_head *h, backward_scratch *s, int64_t j0, i
 {
     int64_t offset = at * TT_BLOCK * tt_round_up(h->size, TT_NR);
     const tt_act *k = h->k + j0 * h->stride, *v = h->v + j0 * h->stride;
+    tt_fetch_rows(h->dk + j0 * h->stride, h->stride, keys, h->size, 1);
+    tt_fetch_rows(h->dv + j0 * h->stride, h->stride, keys, h->size, 1);
     TT_BLOCKED(tt_pack_b)(s->keys_t + offset, h->size, keys, tt_act_operand(k, 1, h->stride));
     TT_BLOCKED(tt_pack_b)(s->values_t + offset, h->size, keys, tt_act_operand(v, 1, h->stride));
     TT_BLOCKED(tt_pack_b)(s->keys + offset, keys, h->size, tt_act_operand(k, h->stride, 1));
 }
 
-/* dscore = p * (dp - delta) * scale and score = p, for the keys that each query sees. */
+/* Of the keys that each query sees: p, and p * (dp - delta) * scale. */
+TT_INLINE tt_vf weight(const backward_scratch *s, int64_t i, int64_t j, float scale, tt_vf *dscore)
+{
+    int64_t at = i * TT_BLOCK + j;
+    tt_vf p = tt_vexp(tt_vload(s->score + at) * scale - s->row_lse[i]);
+    *dscore = p * (tt_vload(s->dscore + at) - s->row_delta[i]) * scale;
+    return p;
+}
+
+#if TT_PANELS_BF16
+/* Rows come in pairs. In the place of their scores, pairs over queries: of p in that of the first,
+ * of dscore in that of the second. In the place of dscore, dscore: pairs over keys. */
 static void weigh(const backward_head *h, backward_scratch *s, int64_t rows, int64_t keys,
                   int64_t first)
 {
     float scale = (float)(1 / sqrt((double)h->size));
-    for (int64_t i = tt_max64(0, -first); i < rows; i++) {
+    for (int64_t i = 0; i < rows; i += 2) {
         float *score = s->score + i * TT_BLOCK, *dscore = s->dscore + i * TT_BLOCK;
-        float lse = s->row_lse[i], delta = s->row_delta[i];
-        for (int64_t j = 0; j < tt_min64(keys, first + i + 1); j += TT_LANES) {
-            tt_vf p = tt_vexp(tt_vload(score + j) * scale - lse);
-            tt_vstore(score + j, p);
-            tt_vstore(dscore + j, p * (tt_vload(dscore + j) - delta) * scale);
+        int64_t here = tt_min64(2, rows - i);
+        for (int64_t j = 0; j < tt_min64(keys, first + i + here); j += TT_LANES) {
+            tt_vf p[2] = {{0}}, d[2] = {{0}};
+            for (int64_t r = 0; r < here; r++)
+                p[r] = weight(s, i + r, j, scale, &d[r]);
+            tt_v32b rounded = tt_round_32(d[0], d[1]);
+            tt_vstore(score + j, tt_zip_halves(tt_round_32(p[0], p[1])));
+            tt_vstore(score + TT_BLOCK + j, tt_zip_halves(rounded));
+            memcpy((char *)dscore + 2 * j, &rounded, sizeof rounded / 2);
+            memcpy((char *)(dscore + TT_BLOCK) + 2 * j, (const char *)&rounded + sizeof rounded / 2,
+                   sizeof rounded / 2);
         }
     }
 }
+#else
+/* p in the place of the scores, dscore in its own. */
+static void weigh(const backward_head *h, backward_scratch *s, int64_t rows, int64_t keys,
+                  int64_t first)
+{
+    float scale = (float)(1 / sqrt((double)h->size));
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < tt_min64(keys, first + i + 1); j += TT_LANES) {
+            tt_vf d, p = weight(s, i, j, scale, &d);
+            tt_vstore(s->score + i * TT_BLOCK + j, p);
+            tt_vstore(s->dscore + i * TT_BLOCK + j, d);
+        }
+    }
+}
+#endif
 
 /* The loaded queries against block `at` of the held keys: their weights, and their part of dq. */
 static void pair_queries(const backward_head *h, backward_scratch *s, int64_t rows, int64_t keys,
@@ -112,7 +156,8 @@ static void pair_queries(const backward_head *h, backward_scratch *s, int64_t ro
     tt_scores(s->douts, s->values_t + offset, rows, keys, h->size, first, s->dscore);
     weigh(h, s, rows, keys, first);
     if (sum_q != NULL)
-        tt_product_seen(s->dscore, s->keys + offset, rows, keys, h->size, first, from_zero, sum_q);
+        tt_product_seen(tt_weights(s->dscore), s->keys + offset, rows, keys, h->size, first,
+                        from_zero, sum_q);
 }
 
 static void store_rows(tt_act *to, int64_t stride, const float *from, int64_t rows, int64_t size)
@@ -142,14 +187,15 @@ static void key_gradients(const backward_head *h, backward_scratch *s, int64_t j
 {
     for (int64_t q0 = j0; q0 < h->count; q0 += TT_BLOCK) {
         int64_t rows = tt_min64(TT_BLOCK, h->count - q0);
+        const float *dscore = TT_PANELS_BF16 ? s->score + TT_BLOCK : s->dscore;
         load_queries(h, s, q0, rows);
         for (int64_t j = 0; j < keys && j0 + j <= q0; j += TT_BLOCK) {
             int64_t here = tt_min64(TT_BLOCK, keys - j), first = q0 - j0 - j;
             pair_queries(h, s, rows, here, j / TT_BLOCK, first,
                          sum_q != NULL ? sum_q + q0 * h->size : NULL, j0 + j == 0);
-            product_seeing(s->score, s->douts_b, rows, here, h->size, first,
+            product_seeing(tt_weights(s->score), s->douts_b, rows, here, h->size, first,
                            s->sum_v + j * h->size);
-            product_seeing(s->dscore, s->queries_b, rows, here, h->size, first,
+            product_seeing(tt_weights(dscore), s->queries_b, rows, here, h->size, first,
                            s->sum_k + j * h->size);
         }
     }

@@ -7,6 +7,7 @@
 
 #include "feed.h"
 #include "simd.h"
+#include "step.h"
 
 /* What panels hold: floats, or bf16 whose k is padded with zeros to what is summed at a time. */
 #if TT_TILES
@@ -34,6 +35,20 @@ TT_INLINE tt_operand tt_operand_at(tt_operand a, int64_t i, int64_t p)
     a.data = (const char *)a.data + (i * a.row + p * a.column) * (a.bf16 ? 2 : 4);
     return a;
 }
+
+/* Lanes of a and b in turn: of their first halves, of their second halves. */
+#if TT_LANES == 16
+#define TT_ZIP_LOW(a, b)                                                                           \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define TT_ZIP_HIGH(a, b)                                                                          \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif TT_LANES == 8
+#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#endif
 
 /* In-register transposition of TT_LANES x TT_LANES. */
 #if TT_LANES == 8
@@ -71,17 +86,7 @@ TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
 }
 #else
 /* log2(TT_LANES) perfect shuffles. */
-#if TT_LANES == 16
-#define TT_ZIP_LOW(a, b)                                                                           \
-    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define TT_ZIP_HIGH(a, b)                                                                          \
-    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#define TT_LOG2_LANES 4
-#else
-#define TT_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define TT_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define TT_LOG2_LANES     2
-#endif
+#define TT_LOG2_LANES (TT_LANES == 16 ? 4 : 2)
 
 TT_INLINE void tt_transpose(tt_vf v[TT_LANES])
 {
@@ -142,14 +147,17 @@ void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_pan
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start);
 #endif
-#if !TT_PANELS_BF16
-/* The same with a(i, p) = a[i * TT_A_ROW + p]: a row-major block. All TT_MR rows are readable. */
+#if !TT_TILES
+/* The same with a row-major block: step s of row i, which holds TT_KU elements of k, is
+ * a[i * TT_A_ROW + s]. */
 #define TT_A_ROW 96
-void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,
-                               const float *b, float *c, int64_t c_row, tt_start start);
-/* The same with a(i, p) = a[p * TT_A_ROW + i]: its transpose. */
-void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const float *a,
-                                  const float *b, float *c, int64_t c_row, tt_start start);
+void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const tt_step *a,
+                               const tt_panel *b, float *c, int64_t c_row, tt_start start);
+/* The same with the transpose: step s of row i is a[s * TT_A_COLUMN + i]. It takes the room of the
+ * TT_KU rows that it was made of. */
+#define TT_A_COLUMN (TT_KU * TT_A_ROW)
+void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const tt_step *a,
+                                  const tt_panel *b, float *c, int64_t c_row, tt_start start);
 #endif
 
 #endif

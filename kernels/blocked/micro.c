@@ -1,17 +1,6 @@
 /* The register microkernel; see gemm.h. */
 #include "gemm.h"
 
-/* A step in k: one element of a row, or a pair. `a` is that of a row, b those of TT_LANES columns.
- */
-#if TT_PANELS_BF16
-#include "avx512_bf16/pairs.h"
-typedef tt_pair tt_step;
-#define TT_MULTIPLY_ADD(sum, a, b) tt_vdot(sum, a, b)
-#else
-typedef float tt_step;
-#define TT_MULTIPLY_ADD(sum, a, b) ((sum) + (a) * (b))
-#endif
-
 const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
 
 /* Named accumulators: gcc keeps them in registers, an array of them it spills. `rows` is a constant
@@ -36,8 +25,8 @@ const float TT_BLOCKED(tt_zeros)[TT_NR] __attribute__((aligned(64))) = {0};
     }
 #define TT_ROW_STEP(i)                                                                             \
     if ((i) < rows) {                                                                              \
-        low##i = TT_MULTIPLY_ADD(low##i, a[(i)*row], b_low);                                       \
-        high##i = TT_MULTIPLY_ADD(high##i, a[(i)*row], b_high);                                    \
+        low##i = tt_multiply_add(low##i, a[(i)*row], b_low);                                       \
+        high##i = tt_multiply_add(high##i, a[(i)*row], b_high);                                    \
     }
 #define TT_ROW_END(i)                                                                              \
     if ((i) < rows) {                                                                              \
@@ -100,17 +89,16 @@ void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_pan
           (const float *)(const void *)b, c, c_row, start);
 }
 
-#if !TT_PANELS_BF16
-
-void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const float *a,
-                               const float *b, float *c, int64_t c_row, tt_start start)
+void TT_BLOCKED(tt_micro_rows)(int64_t rows, int64_t columns, int64_t k, const tt_step *a,
+                               const tt_panel *b, float *c, int64_t c_row, tt_start start)
 {
-    micro(rows, columns, k, a, TT_A_ROW, 1, b, c, c_row, start);
+    micro(rows, columns, k / TT_KU, a, TT_A_ROW, 1, (const float *)(const void *)b, c, c_row,
+          start);
 }
 
-void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const float *a,
-                                  const float *b, float *c, int64_t c_row, tt_start start)
+void TT_BLOCKED(tt_micro_columns)(int64_t rows, int64_t columns, int64_t k, const tt_step *a,
+                                  const tt_panel *b, float *c, int64_t c_row, tt_start start)
 {
-    micro(rows, columns, k, a, 1, TT_A_ROW, b, c, c_row, start);
+    micro(rows, columns, k / TT_KU, a, 1, TT_A_COLUMN, (const float *)(const void *)b, c, c_row,
+          start);
 }
-#endif

@@ -2,7 +2,8 @@
  * this folder is compiled three times, for the x86-64 psABI levels 1, 3 and 4 (TT_ISA_LEVEL), and
  * names its functions accordingly with TT_BLOCKED(). Other processors get level 1 only. Matrix
  * products of bf16 are also compiled at level 5, which is 4 with AVX512-BF16, and at level 6, which
- * is that with AMX, see gemm.h; and, for tests, with TT_BF16_EMULATED for any processor. */
+ * is that with AMX, see gemm.h, and attention at level 5; and, for tests, with TT_BF16_EMULATED for
+ * any processor. */
 #ifndef TT_BLOCKED_SIMD_H
 #define TT_BLOCKED_SIMD_H
 
@@ -106,6 +107,15 @@ TT_INLINE void tt_vstore_first(float *p, tt_vf v, int64_t n)
 TT_INLINE tt_vf tt_vselect(tt_vi mask, tt_vf yes, tt_vf no)
 {
     return (tt_vf)(((tt_vi)yes & mask) | ((tt_vi)no & ~mask));
+}
+
+/* The first n lanes of v; the others are `fill`. */
+TT_INLINE tt_vf tt_vfirst(tt_vf v, int64_t n, float fill)
+{
+    static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    tt_vi lane;
+    memcpy(&lane, numbers, sizeof lane);
+    return tt_vselect(lane < (int32_t)n, v, tt_vset(fill));
 }
 
 /* a > b ? a : b, hence b when either is NaN (what maxps does). */
@@ -259,11 +269,15 @@ TT_INLINE tt_vf tt_vexp(tt_vf x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
+#if TT_VECTOR_BITS == 512 /* the same bits: the result is rounded once */
+    return (tt_vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     tt_vi exponent = (tt_vi)((tt_vu)shifted - 0x4b400000u); /* the integer n */
     tt_vi half = exponent >> 1;
     tt_vf scale_a = (tt_vf)((tt_vu)(half + 127) << 23);
     tt_vf scale_b = (tt_vf)((tt_vu)(exponent - half + 127) << 23);
     return p * scale_a * scale_b;
+#endif
 }
 
 /* 1 / (1 + exp(-x)) */

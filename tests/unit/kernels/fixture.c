@@ -134,6 +134,36 @@ kt_setting kt_bf16(const char *variant)
     return make_setting(TT_BF16, variant, 2);
 }
 
+double kt_largest(const kt_tensor *t)
+{
+    double max = 0;
+    for (int64_t i = 0; i < t->n; i++)
+        max = fmax(max, fabs(t->value[i]));
+    return max;
+}
+
+double kt_largest_row_norm(const double *x, int64_t rows, int64_t n)
+{
+    double max = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < n; j++)
+            sum += x[i * n + j] * x[i * n + j];
+        max = fmax(max, sqrt(sum));
+    }
+    return max;
+}
+
+static const char *selected;
+
+void kt_select(int argc, char **argv)
+{
+    if (argc == 3) {
+        cmocka_set_test_filter(argv[1]);
+        selected = argv[2];
+    }
+}
+
 kt_setting kt_setting_of(const tt_variant_info *info)
 {
     return make_setting(info->dtype, info->name, 2);
@@ -141,7 +171,8 @@ kt_setting kt_setting_of(const tt_variant_info *info)
 
 bool kt_is_testable(const tt_variant_info *info, tt_op op)
 {
-    return info->op == op && info->dtype != TT_F64 && tt_variant_available(info);
+    return info->op == op && info->dtype != TT_F64 && tt_variant_available(info) &&
+           (selected == NULL || strcmp(info->name, selected) == 0);
 }
 
 /* The element type of tensor k in a context that computes in `compute`. */

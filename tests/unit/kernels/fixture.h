@@ -82,10 +82,20 @@ kt_setting kt_bf16(const char *variant);
 
 /* The settings under which a variant is tested: `dtype` and `name` of its row, two threads. */
 kt_setting kt_setting_of(const tt_variant_info *info);
-/* A row of `op` that this machine can run, other than those in double. */
+/* Arguments of a test program, TESTS VARIANT: only tests whose names match the pattern (* and ?),
+ * on that variant alone. */
+void kt_select(int argc, char **argv);
+/* A selected row of `op` that this machine can run, other than those in double. */
 bool kt_is_testable(const tt_variant_info *info, tt_op op);
 /* A small size for each operation that has whole vectors, an end and several blocks. */
 const int64_t *kt_size(tt_op op);
+
+/* For bounds: the largest magnitude, and the largest norm of x[rows, n]'s rows. */
+double kt_largest(const kt_tensor *t);
+double kt_largest_row_norm(const double *x, int64_t rows, int64_t n);
+/* The largest permitted error of each element of output k of an attention. */
+void kt_bound_attention(const kt_case *in, const kt_case *expected, int k, bool rounded_weights,
+                        double *bound);
 
 /* Bits of all outputs equal; prints the first that is not. */
 bool kt_same_bits(const kt_case *a, const kt_case *b);

@@ -9,26 +9,6 @@
 
 #include "bf16.h"
 
-static double largest(const kt_tensor *t)
-{
-    double max = 0;
-    for (int64_t i = 0; i < t->n; i++)
-        max = fmax(max, fabs(t->value[i]));
-    return max;
-}
-
-static double largest_row_norm(const double *x, int64_t rows, int64_t n)
-{
-    double max = 0;
-    for (int64_t i = 0; i < rows; i++) {
-        double sum = 0;
-        for (int64_t j = 0; j < n; j++)
-            sum += x[i * n + j] * x[i * n + j];
-        max = fmax(max, sqrt(sum));
-    }
-    return max;
-}
-
 /* Sums of products: (terms + 2) u times the same sums over magnitudes. */
 static void bound_sums(const kt_case *in, int k, int64_t terms, double *bound)
 {
@@ -73,11 +53,13 @@ static void bound_layernorm_forward(const kt_case *in, const kt_case *expected, 
                                     double *bound)
 {
     double rounds = ((double)in->size[1] / 4 + 32) * kt_unit, sum = 0;
-    double rstd = largest(&expected->t[5]);
+    double rstd = kt_largest(&expected->t[5]);
     if (in->with.branch)
-        sum = 2 * kt_unit * largest(&expected->t[7]);
-    double from_sum = k == 3 ? sum * rstd * largest(&in->t[1]) : k == 5 ? sum * rstd * rstd : sum;
-    double limit = rounds * fmax(largest(&expected->t[k]), k == 5 ? 0 : 1) + from_sum;
+        sum = 2 * kt_unit * kt_largest(&expected->t[7]);
+    double from_sum = k == 3   ? sum * rstd * kt_largest(&in->t[1])
+                      : k == 5 ? sum * rstd * rstd
+                               : sum;
+    double limit = rounds * fmax(kt_largest(&expected->t[k]), k == 5 ? 0 : 1) + from_sum;
     for (int64_t i = 0; i < in->t[k].n; i++)
         bound[i] = k == 7 ? kt_unit * fabs(expected->t[k].value[i]) + 1e-44 : limit;
 }
@@ -99,7 +81,7 @@ static void bound_norm_backward(const kt_case *in, int k, double *bound)
     bool is_dx = k == at_dx || k == at_dx + (has_mean ? 3 : 2);
     double rounds = ((double)n / 4 + 32) * kt_unit;
     const double *dy = in->t[0].value, *x = in->t[1].value, *rstd = in->t[at_rstd].value;
-    double h = largest(&in->t[0]) * largest(&in->t[2]) * largest(&in->t[at_rstd]);
+    double h = kt_largest(&in->t[0]) * kt_largest(&in->t[2]) * kt_largest(&in->t[at_rstd]);
     for (int64_t i = 0; i < in->t[k].n; i++) {
         double sum = fabs(before(in, is_dx ? at_dx : k, i));
         for (int64_t r = 0; !is_dx && r < rows; r++) {
@@ -139,36 +121,11 @@ static void bound_swiglu(const kt_case *in, const kt_case *expected, int k, doub
     }
 }
 
-/* A score has the error of its dot product (twenty times the usual one, as in tune_check.c); it is
- * what the exponential's relative error comes from. */
-static void bound_attention(const kt_case *in, const kt_case *expected, int k, double *bound)
-{
-    bool cached = in->op == TT_OP_ATTENTION_CACHED;
-    int64_t heads = in->size[2], size = in->size[3] / heads;
-    int64_t time = cached ? in->size[0] + in->size[1] : in->size[1];
-    if (in->op == TT_OP_ATTENTION_BACKWARD && in->with.kv_heads > 0)
-        time *= heads / in->with.kv_heads; /* queries that add to a key's gradient */
-    double norm = largest_row_norm(in->t[0].value, in->t[0].n / size, size), norm_k = norm;
-    if (cached)
-        norm_k = largest_row_norm(in->t[1].value, in->t[1].n / size, size);
-    double score = 8 * kt_unit * norm * norm_k / sqrt((double)size);
-    double rounds = 4 * score + ((double)time / 4 + 32) * kt_unit;
-    double value = cached ? largest(&in->t[2]) : largest(&in->t[0]);
-    double limit = rounds * value;
-    if (in->op == TT_OP_ATTENTION_FORWARD && k == 2)
-        limit = rounds * fmax(1, largest(&expected->t[2]));
-    if (in->op == TT_OP_ATTENTION_BACKWARD) {
-        double dout = largest_row_norm(in->t[3].value, in->t[3].n / size, size);
-        limit = rounds * (largest(&expected->t[4]) + dout * norm * value / sqrt((double)size));
-    }
-    for (int64_t i = 0; i < in->t[k].n; i++)
-        bound[i] = limit;
-}
-
 static void bound_softmax(const kt_case *in, const kt_case *expected, int k, double *bound)
 {
     int64_t vocab = in->size[1];
-    double range = 2 * largest(&in->t[0]), rounds = ((double)vocab / 4 + 16 + 2 * range) * kt_unit;
+    double range = 2 * kt_largest(&in->t[0]),
+           rounds = ((double)vocab / 4 + 16 + 2 * range) * kt_unit;
     for (int64_t i = 0; i < in->t[k].n; i++)
         bound[i] = k == 2 ? rounds + 2 * kt_unit * range
                           : rounds * (fabs(expected->t[k].value[i]) + 1e-30) + 1e-44;
@@ -198,7 +155,8 @@ static void bound_adamw(const kt_case *in, const kt_case *expected, int k, doubl
 }
 
 /* The largest permitted error of each element of output k. */
-static void bound_output(const kt_case *in, const kt_case *expected, int k, double *bound)
+static void bound_output(const kt_case *in, const kt_case *expected, int k,
+                         const tt_variant_info *info, double *bound)
 {
     switch (in->op) {
     case TT_OP_LINEAR_FORWARD:
@@ -237,7 +195,7 @@ static void bound_output(const kt_case *in, const kt_case *expected, int k, doub
     case TT_OP_ATTENTION_FORWARD:
     case TT_OP_ATTENTION_BACKWARD:
     case TT_OP_ATTENTION_CACHED:
-        bound_attention(in, expected, k, bound);
+        kt_bound_attention(in, expected, k, info->isa == TT_ISA_AVX512_BF16, bound);
         break;
     case TT_OP_SOFTMAX_XENT:
         bound_softmax(in, expected, k, bound);
@@ -266,15 +224,15 @@ static void bound_rounding(const kt_tensor *expected, double *bound)
 
 /* Worst error as a share of its bound. */
 static double compare(const kt_case *in, const kt_case *expected, const kt_case *got,
-                      tt_dtype compute)
+                      const tt_variant_info *info)
 {
     double worst = 0;
     for (int k = 0; k < in->count; k++) {
         if (in->t[k].kind == KT_INPUT || in->t[k].kind == KT_INDEX)
             continue;
         double *bound = calloc((size_t)in->t[k].n + 1, sizeof *bound);
-        bound_output(in, expected, k, bound);
-        if (compute == TT_BF16)
+        bound_output(in, expected, k, info, bound);
+        if (info->dtype == TT_BF16)
             bound_rounding(&expected->t[k], bound);
         for (int64_t i = 0; i < in->t[k].n; i++) {
             double error = fabs(got->t[k].value[i] - expected->t[k].value[i]);
@@ -318,7 +276,7 @@ static void check_variants(const kt_case *in, tt_dtype compute)
             setting.misaligned = misaligned == 1;
             kt_case got = kt_clone(in);
             kt_run(&got, &setting);
-            if (compare(&exact, &expected, &got, compute) > 1)
+            if (compare(&exact, &expected, &got, info) > 1)
                 fail_msg("%s %s %s at %lld %lld %lld %lld %lld%s", tt_op_name(in->op), info->name,
                          tt_dtype_name(compute), (long long)in->size[0], (long long)in->size[1],
                          (long long)in->size[2], (long long)in->size[3], (long long)in->size[4],
@@ -536,7 +494,7 @@ static void test_every_row_is_covered(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_forward),
@@ -551,5 +509,6 @@ int main(void)
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_every_row_is_covered),
     };
+    kt_select(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,100 @@ static void test_infinity(void **state)
     check_poisons(-INFINITY);
 }
 
+/* Rows [begin, end) of a matrix. */
+typedef struct region {
+    int k; /* tensor */
+    int64_t stride, column, width, begin, end;
+} region;
+
+static void poison_row(kt_case *c, int k, int64_t stride, int64_t row, int64_t column, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        c->t[k].value[row * stride + column + i] = NAN;
+}
+
+static bool same_region(const kt_case *a, const kt_case *b, region r)
+{
+    for (int64_t row = r.begin; row < r.end; row++) {
+        int64_t at = row * r.stride + r.column;
+        if (memcmp(a->t[r.k].value + at, b->t[r.k].value + at, (size_t)r.width * sizeof(double)) !=
+            0)
+            return false;
+    }
+    return true;
+}
+
+enum { MASKED_TIME = 101, MASKED_HEADS = 2, MASKED_SIZE = 19 };
+enum { MASKED_CHANNELS = MASKED_HEADS * MASKED_SIZE, MASKED_WIDE = 3 * MASKED_CHANNELS };
+/* Around the sides of pairs, microkernels and blocks. */
+static const int64_t masked_rows[] = {0, 1, 2, 5, 11, 12, 13, 15, 16, 64, 95, 96, 97, 99, 100};
+
+/* A key and its value that are NaN change no bit of what queries before them get. */
+static void check_masked_key(const tt_variant_info *info)
+{
+    const int64_t size[5] = {1, MASKED_TIME, MASKED_HEADS, MASKED_CHANNELS};
+    const bool backward = info->op == TT_OP_ATTENTION_BACKWARD;
+    kt_setting setting = kt_setting_of(info);
+    kt_case in = kt_make(info->op, size, 5), expected = kt_clone(&in);
+    kt_run(&expected, &setting);
+    for (size_t n = 0; n < sizeof masked_rows / sizeof *masked_rows; n++) {
+        int64_t row = masked_rows[n];
+        for (int of_v = 0; of_v < 2; of_v++) {
+            kt_case got = kt_clone(&in);
+            poison_row(&got, 0, MASKED_WIDE, row, (1 + of_v) * MASKED_CHANNELS, MASKED_CHANNELS);
+            kt_run(&got, &setting);
+            region r = {backward ? 4 : 1,
+                        backward ? MASKED_WIDE : MASKED_CHANNELS,
+                        0,
+                        MASKED_CHANNELS,
+                        0,
+                        row};
+            if (!same_region(&got, &expected, r))
+                fail_msg("%s %s %s: %s %lld reaches before it", tt_op_name(info->op), info->name,
+                         tt_dtype_name(info->dtype), of_v ? "value" : "key", (long long)row);
+            kt_clear(&got);
+        }
+    }
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+/* A query and its gradient that are NaN change no bit of the gradients of keys after them. */
+static void check_masked_query(const tt_variant_info *info)
+{
+    const int64_t size[5] = {1, MASKED_TIME, MASKED_HEADS, MASKED_CHANNELS};
+    kt_setting setting = kt_setting_of(info);
+    kt_case in = kt_make(info->op, size, 5), expected = kt_clone(&in);
+    kt_run(&expected, &setting);
+    for (size_t n = 0; n < sizeof masked_rows / sizeof *masked_rows; n++) {
+        int64_t row = masked_rows[n];
+        kt_case got = kt_clone(&in);
+        poison_row(&got, 0, MASKED_WIDE, row, 0, MASKED_CHANNELS);
+        poison_row(&got, 3, MASKED_CHANNELS, row, 0, MASKED_CHANNELS);
+        kt_run(&got, &setting);
+        region r = {4, MASKED_WIDE, MASKED_CHANNELS, 2 * MASKED_CHANNELS, row + 1, MASKED_TIME};
+        if (!same_region(&got, &expected, r))
+            fail_msg("%s %s %s: query %lld reaches beyond it", tt_op_name(info->op), info->name,
+                     tt_dtype_name(info->dtype), (long long)row);
+        kt_clear(&got);
+    }
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+static void test_the_mask_stops_nan(void **state)
+{
+    (void)state;
+    for (size_t v = 0; v < tt_variant_count(); v++) {
+        const tt_variant_info *info = tt_variant_at(v);
+        if (kt_is_testable(info, TT_OP_ATTENTION_FORWARD) ||
+            kt_is_testable(info, TT_OP_ATTENTION_BACKWARD))
+            check_masked_key(info);
+        if (kt_is_testable(info, TT_OP_ATTENTION_BACKWARD))
+            check_masked_query(info);
+    }
+}
+
 typedef void (*variant_check)(const kt_setting *setting);
 
 static void for_variants(tt_op op, variant_check check)
@@ -89,6 +183,31 @@ static void for_variants(tt_op op, variant_check check)
         if (kt_is_testable(info, op))
             check(&setting);
     }
+}
+
+/* A mean of equal values is that value, however their weights are rounded: all but the first are
+ * exp(-n/128), which the nearest bf16 misses by up to 2^-8. */
+static void check_equal_values(const kt_setting *setting)
+{
+    enum { TIME = 33 };
+    for (int n = 1; n <= 128; n++) {
+        kt_case c = kt_make(TT_OP_ATTENTION_FORWARD, (int64_t[5]){1, TIME, 1, 1}, 1);
+        for (int t = 0; t < TIME; t++) {
+            const double row[] = {1, t == 0 ? 0 : -n / 128.0, 1}; /* q, k, v */
+            memcpy(c.t[0].value + 3 * t, row, sizeof row);
+        }
+        kt_run(&c, setting);
+        for (int t = 0; t < TIME; t++)
+            if (!(fabs(c.t[1].value[t] - 1) < 1e-6))
+                fail_msg("%s: %.9g, not 1", setting->variant, c.t[1].value[t]);
+        kt_clear(&c);
+    }
+}
+
+static void test_equal_values(void **state)
+{
+    (void)state;
+    for_variants(TT_OP_ATTENTION_FORWARD, check_equal_values);
 }
 
 /* Unit roundoff and smallest denormal of what an activation is stored in. */
@@ -341,13 +460,19 @@ static void test_wide_head(void **state)
     kt_clear(&c);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nan),           cmocka_unit_test(test_infinity),
-        cmocka_unit_test(test_ranges),        cmocka_unit_test(test_missing_tensors),
-        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_bad_indices),
+        cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_infinity),
+        cmocka_unit_test(test_the_mask_stops_nan),
+        cmocka_unit_test(test_equal_values),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_missing_tensors),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_bad_indices),
         cmocka_unit_test(test_wide_head),
     };
+    kt_select(argc, argv);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
