@@ -6,15 +6,6 @@
 #include "blocked/gemm.h"
 #include "pairs.h"
 
-/* 32 elements of a line from element `at` on, of which n count. */
-TT_INLINE tt_v32b load_line(const void *data, int64_t at, int64_t n, bool bf16)
-{
-    if (bf16)
-        return tt_load_32((const uint16_t *)data + at, n);
-    const float *from = (const float *)data + at;
-    return tt_round_32(tt_load_floats(from, n), tt_load_floats(from + 16, tt_max64(n - 16, 0)));
-}
-
 /* Elements [at, at + 16) of two lines in turn, of which n count; of `odd` or none. */
 TT_INLINE tt_vf load_pairs(const void *data, int64_t at, int64_t stride, bool odd, int64_t n,
                            bool bf16)
@@ -60,7 +51,7 @@ TT_INLINE void transpose_lines(tt_panel *to, int64_t panel, int64_t width, int64
             fetch((const char *)from + (i * stride + p) * element, ALONG_LINES, 32 * element);
 #pragma GCC unroll 16
         for (int i = 0; i < TT_LANES; i++)
-            v[i] = i < width && i < count ? (tt_vf)load_line(from, i * stride + p, k - p, bf16)
+            v[i] = i < width && i < count ? (tt_vf)tt_load_line(from, i * stride + p, k - p, bf16)
                                           : (tt_vf){0};
         tt_transpose(v);
         if (k - p > 30) {

@@ -57,6 +57,15 @@ TT_INLINE tt_v32b tt_join_32(tt_v16b low, tt_v16b high)
 }
 #endif
 
+/* 32 elements of a line from element `at` on, of which n count. */
+TT_INLINE tt_v32b tt_load_line(const void *data, int64_t at, int64_t n, bool bf16)
+{
+    if (bf16)
+        return tt_load_32((const uint16_t *)data + at, n);
+    const float *from = (const float *)data + at;
+    return tt_round_32(tt_load_floats(from, n), tt_load_floats(from + 16, tt_max64(n - 16, 0)));
+}
+
 /* The first half's elements and the second half's in turn. */
 TT_INLINE tt_vf tt_zip_halves(tt_v32b v)
 {

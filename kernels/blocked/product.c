@@ -340,7 +340,7 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *what)
         return;
     double work = (double)product->rows * (double)product->columns * (double)(product->k + 1);
     int threads = tt_threads_for(exec, work > 1e15 ? INT64_MAX : (int64_t)work, TT_GRAIN_LINEAR);
-#if !TT_PANELS_BF16
+#if !TT_TILES
     if (TT_BLOCKED(tt_gemv_suits)(what)) {
         TT_BLOCKED(tt_gemv_run)(exec, what, threads);
         return;

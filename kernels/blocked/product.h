@@ -33,7 +33,7 @@ void TT_BLOCKED(tt_product_run)(const tt_exec *exec, const tt_product *product);
 void TT_BLOCKED(tt_product_finish)(const tt_product *product, int64_t i, int64_t rows, int64_t j,
                                    int64_t columns, const float *sums, int64_t sums_row);
 
-#if !TT_PANELS_BF16
+#if !TT_TILES
 /* Products of few rows (gemv.c), with the same bits. */
 bool TT_BLOCKED(tt_gemv_suits)(const tt_product *product);
 void TT_BLOCKED(tt_gemv_run)(const tt_exec *exec, const tt_product *product, int threads);

@@ -146,6 +146,9 @@ static void test_definition(void **state)
             check_size(ops[o], (int64_t[5]){edges[i], edges[(5 * i + 2) % EDGES],
                                             edges[(7 * i + 1) % EDGES]});
         check_size(ops[o], (int64_t[5]){64, 96, 128}); /* no edges */
+        for (int rows = 1; rows <= 5;
+             rows++) /* few rows: streams of columns, and what they leave */
+            check_size(ops[o], (int64_t[5]){rows, 1100 + rows, 67});
         check_size(ops[o], (int64_t[5]){3, 5, 0});
         check_size(ops[o], (int64_t[5]){0, 5, 3});
         check_size(ops[o], (int64_t[5]){5, 0, 3});
