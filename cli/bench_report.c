@@ -213,8 +213,8 @@ json_t *bench_json(const bench_machine *machine, const bench_result *results, si
     }
     return json_pack("{s:i, s:{s:f, s:f, s:f, s:f}, s:f, s:f, s:o, s:o}", "threads",
                      tt_context_threads(machine->context), "peaks", "f32_gflops",
-                     peaks.flops_f32 * 1e-9, "bf16_gflops", peaks.flops_bf16 * 1e-9,
-                     "read_gbs", peaks.read_bytes * 1e-9, "copy_gbs", peaks.copy_bytes * 1e-9,
+                     peaks.flops_f32 * 1e-9, "bf16_gflops", peaks.flops_bf16 * 1e-9, "read_gbs",
+                     peaks.read_bytes * 1e-9, "copy_gbs", peaks.copy_bytes * 1e-9,
                      "step_seconds_f32", step_seconds(results, count, TT_F32), "step_seconds_bf16",
                      step_seconds(results, count, TT_BF16), "exact_price",
                      bench_price_json(results, count), "results", list);
