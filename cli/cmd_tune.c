@@ -134,12 +134,12 @@ static tt_status print(const job *j)
 {
     tt_context *context = tt_tuner_context(j->tuner);
     tune_report report = {.tuning = &j->tuning,
-                          .options = tt_tuner_question_of(j->tuner),
                           .peaks = {.size = sizeof report.peaks},
                           .types = j->comparison.cells ? j->types : NULL,
                           .comparison = &j->comparison,
                           .threads = tt_context_threads(context),
-                          .compute = tt_context_compute(context)};
+                          .compute = tt_context_compute(context),
+                          .numerics = tt_context_numerics(context)};
     tt_status status = tt_measure_peaks(context, peak_seconds, &report.peaks);
     if (status) {
         return status;

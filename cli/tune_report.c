@@ -49,17 +49,16 @@ static const char *shape_name(const tt_gemm_shape *shape, char out[64])
     return out;
 }
 
-static bool accepted(const tune_report *report, tt_op op, size_t candidate)
+static tt_numerics class_of(const tune_report *report, tt_op op, size_t candidate)
 {
     const char *name = report->tuning->candidates[candidate].variant;
-    const char *own = report->tuning->candidates[report->tuning->incumbent[op]].variant;
     for (size_t i = 0; i < tt_variant_count(); i++) {
         const tt_variant_info *info = tt_variant_at(i);
         if (info->op == op && info->dtype == report->compute && strcmp(info->name, name) == 0) {
-            return info->numerics <= report->options->numerics || strcmp(name, own) == 0;
+            return info->numerics;
         }
     }
-    return true;
+    return TT_NUMERICS_FAST;
 }
 
 /* Why it is not the one. */
@@ -80,8 +79,8 @@ static const char *reason(const tune_report *report, size_t shape, size_t candid
         snprintf(out, 96, "the time was up");
     } else if (cell->state == TT_TUNE_HOPELESS) {
         snprintf(out, 96, "not tried: far behind on the heaviest shape");
-    } else if (!accepted(report, op, candidate)) {
-        snprintf(out, 96, "ruled out by kernels.numerics");
+    } else if (class_of(report, op, candidate) > report->numerics) {
+        snprintf(out, 96, "ruled out by kernels.numerics: %s", tt_numerics_name(report->numerics));
     } else if (!isfinite(seconds)) {
         snprintf(out, 96, "far behind, or left out by its tile");
     } else if (seconds > best) {
@@ -137,7 +136,9 @@ static void draw_candidates(const tune_report *report, size_t shape, tt_text *ou
         if (cell_of(tuning, shape, c)->state != TT_TUNE_ABSENT) {
             tt_text_addf(out, "  %-26s", candidate_name(&tuning->candidates[c], name));
             add_rate(report, rate_of(tuning, shape, c), out);
-            tt_text_addf(out, "  %s\n", reason(report, shape, c, why));
+            tt_text_addf(out, "  %-11s %s\n",
+                         tt_numerics_name(class_of(report, tuning->shapes[shape].op, c)),
+                         reason(report, shape, c, why));
         }
     }
 }
@@ -164,7 +165,10 @@ static void draw_summary(const tune_report *report, tt_text *out)
         tt_text_addf(out, ": these products take %.2f of their time with the default",
                      now / before);
     }
-    tt_text_addf(out, "\n%s, %d thread%s, peak %sFLOP/s; ", tt_dtype_name(report->compute),
+    tt_text_addf(out, "\nwhat is chosen is %s; kernels.numerics accepts %s\n",
+                 tt_numerics_name(tt_tuning_numerics(tuning, report->compute)),
+                 tt_numerics_name(report->numerics));
+    tt_text_addf(out, "%s, %d thread%s, peak %sFLOP/s; ", tt_dtype_name(report->compute),
                  report->threads, report->threads == 1 ? "" : "s",
                  cli_scaled(peak_of(report), peak));
     if (tuning->cached) {
@@ -207,13 +211,15 @@ static void draw_compute(const tune_report *report, tt_text *out)
     const double seconds[2] = {tt_compute_seconds(comparison, 0),
                                tt_compute_seconds(comparison, 1)};
     const char *isa = tt_isa_name(tt_compute_isa(report->types));
+    const char *class = tt_numerics_name(tt_tuning_numerics(&report->types[1], TT_BF16));
     tt_text_addf(out, "\ncompute %s: ", comparison->candidates[comparison->chosen[0]].variant);
     if (isfinite(seconds[0]) && isfinite(seconds[1])) {
-        tt_text_addf(out, "a step's products take %.3f ms in f32, %.3f ms in bf16 (%s): %.2f%s\n",
-                     1e3 * seconds[0], 1e3 * seconds[1], isa, seconds[1] / seconds[0],
+        tt_text_addf(out,
+                     "a step's products take %.3f ms in f32, %.3f ms in bf16 (%s, %s): %.2f%s\n",
+                     1e3 * seconds[0], 1e3 * seconds[1], isa, class, seconds[1] / seconds[0],
                      comparison->cached ? " (measured before)" : "");
     } else {
-        tt_text_addf(out, "bf16 (%s) %s\n", isa,
+        tt_text_addf(out, "bf16 (%s, %s) %s\n", isa, class,
                      comparison->complete ? "or f32 is wrong; see --explain"
                                           : "was not timed: the time was up before");
     }
@@ -247,7 +253,8 @@ static json_t *cell_json(const tune_report *report, size_t shape, size_t candida
     bool timed = cell->state == TT_TUNE_TIMED;
     char why[96];
     return json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:s}", "variant", c->variant, "tile",
+        "{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:s}", "variant", c->variant, "numerics",
+        tt_numerics_name(class_of(report, tuning->shapes[shape].op, candidate)), "tile",
         c->tile.m ? json_pack("[i, i, i]", c->tile.m, c->tile.n, c->tile.k) : json_null(), "state",
         states[cell->state], "error_share",
         cell->state >= TT_TUNE_WRONG ? cli_json_number(cell->error) : json_null(), "seconds",
@@ -299,13 +306,15 @@ json_t *tune_json(const tune_report *report)
         json_object_set_new(variants, tt_op_name((tt_op)op),
                             json_string(tuning->candidates[tuning->chosen[op]].variant));
     }
-    return json_pack("{s:[i, i, i], s:o, s:o, s:s, s:o, s:i, s:o, s:b, s:b, s:f, s:o}", "tile",
-                     tuning->tile.m, tuning->tile.n, tuning->tile.k, "variants", variants,
-                     "of_default", cli_json_number(now / before), "compute",
-                     tt_dtype_name(report->compute), "f32_against_bf16", compute_json(report),
-                     "threads", report->threads, "peak_flops", cli_json_number(peak_of(report)),
-                     "from_cache", tuning->cached, "complete", tuning->complete, "seconds",
-                     tuning->seconds, "shapes", shapes);
+    return json_pack(
+        "{s:[i, i, i], s:o, s:{s:s, s:s}, s:o, s:s, s:o, s:i, s:o, s:b, s:b, s:f, s:o}", "tile",
+        tuning->tile.m, tuning->tile.n, tuning->tile.k, "variants", variants, "numerics",
+        "accepted", tt_numerics_name(report->numerics), "chosen",
+        tt_numerics_name(tt_tuning_numerics(tuning, report->compute)), "of_default",
+        cli_json_number(now / before), "compute", tt_dtype_name(report->compute),
+        "f32_against_bf16", compute_json(report), "threads", report->threads, "peak_flops",
+        cli_json_number(peak_of(report)), "from_cache", tuning->cached, "complete",
+        tuning->complete, "seconds", tuning->seconds, "shapes", shapes);
 }
 
 /* ---- differences ---- */

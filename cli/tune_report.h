@@ -8,12 +8,12 @@
 
 typedef struct tune_report {
     const tt_tuning *tuning;
-    const tt_tune_options *options;
     const tt_tuning *types;      /* f32's and bf16's, where the compute type was chosen; or NULL */
     const tt_tuning *comparison; /* of them */
     tt_peaks peaks;              /* measured in this run */
     int threads;
     tt_dtype compute;
+    tt_numerics numerics; /* the weakest class that may be chosen */
 } tune_report;
 
 /* A table of every shape; with `explain` what became of every candidate. */

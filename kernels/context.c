@@ -9,7 +9,8 @@
 
 void tt_context_options_init(tt_context_options *options)
 {
-    *options = (tt_context_options){.size = sizeof *options, .dtype = TT_F32};
+    *options = (tt_context_options){
+        .size = sizeof *options, .dtype = TT_F32, .numerics = TT_NUMERICS_FAST};
 }
 
 static tt_status check_options(const tt_context_options *options)
@@ -19,6 +20,9 @@ static tt_status check_options(const tt_context_options *options)
     if (options->dtype != TT_F32 && options->dtype != TT_F64)
         return tt_fail(TT_EINVAL, "a context computes in f32 or f64, not %s",
                        tt_dtype_name(options->dtype));
+    if (options->numerics < TT_NUMERICS_EXACT || options->numerics > TT_NUMERICS_FAST)
+        return tt_fail(TT_EINVAL, "a context accepts no class %d of numerics",
+                       (int)options->numerics);
     if (options->threads < 0 || options->threads > TT_MAX_THREADS)
         return tt_fail(TT_ECONFIG, "%d threads: 1 to %d are possible, or 0 for one on each core",
                        options->threads, TT_MAX_THREADS);
@@ -83,6 +87,7 @@ tt_status tt_context_create(const tt_context_options *options, tt_context **out)
         return tt_fail(TT_ENOMEM, "a context cannot be had");
     pthread_mutex_init(&context->guard_lock, NULL);
     context->dtype = context->compute = options->dtype;
+    context->numerics = options->numerics;
     context->exec.threads = options->threads > 0 ? options->threads : topology_threads();
     context->exec.tile = (tt_tile){32, 32, 32};
     context->exec.stream_bytes = TT_STREAM_BYTES;
@@ -112,6 +117,11 @@ void tt_context_destroy(tt_context *context)
 int tt_context_threads(const tt_context *context)
 {
     return context->exec.threads;
+}
+
+tt_numerics tt_context_numerics(const tt_context *context)
+{
+    return context->numerics;
 }
 
 tt_dtype tt_context_dtype(const tt_context *context)

@@ -54,7 +54,8 @@ enum { TT_COMPUTE_REAL, TT_COMPUTE_BF16, TT_COMPUTES };
 struct tt_context {
     tt_exec exec;
     tt_dtype dtype, compute;
-    tt_arena *tensors; /* taken whole at creation: base and bytes below */
+    tt_numerics numerics; /* the weakest class that is chosen unasked */
+    tt_arena *tensors;    /* taken whole at creation: base and bytes below */
     tt_arena *scratch;
     char *base;
     size_t bytes, used;
@@ -72,10 +73,11 @@ static inline const tt_variant *tt_context_current(const tt_context *context, tt
 
 /* Every compiled-in variant, in variants.def's order: a later one is preferred. */
 const tt_variant *tt_variants(size_t *count);
-/* Operations without activations have no rows of TT_BF16: theirs of TT_F32 then. */
-const tt_variant *tt_variant_best(tt_op op, tt_dtype compute);
+/* Of those that make at least the promise `numerics`. Operations without activations have no rows
+ * of TT_BF16: theirs of TT_F32 then. */
+const tt_variant *tt_variant_best(tt_op op, tt_dtype compute, tt_numerics numerics);
 
-/* The best that the machine has for `op`, in every compute type. */
+/* The best that the machine has for `op` and the context accepts, in every compute type. */
 void tt_context_choose_best(tt_context *context, tt_op op);
 
 /* Each side a power of two from TT_TILE_MIN to TT_TILE_MAX. */

@@ -46,6 +46,12 @@ const char *tt_op_name(tt_op op)
     return (unsigned)op < TT_OP_COUNT ? op_names[op] : "?";
 }
 
+const char *tt_numerics_name(tt_numerics numerics)
+{
+    static const char *const names[] = {"?", "exact", "repeatable", "fast"};
+    return (unsigned)numerics <= TT_NUMERICS_FAST ? names[numerics] : names[0];
+}
+
 size_t tt_variant_count(void)
 {
     return sizeof variants / sizeof *variants;
@@ -72,13 +78,13 @@ static tt_dtype row_dtype(tt_op op, tt_dtype compute)
     return TT_F32;
 }
 
-const tt_variant *tt_variant_best(tt_op op, tt_dtype compute)
+const tt_variant *tt_variant_best(tt_op op, tt_dtype compute, tt_numerics numerics)
 {
     tt_dtype dtype = row_dtype(op, compute);
     /* From the end: no library is loaded only to be passed over. */
     for (size_t i = tt_variant_count(); i-- > 0;)
         if (variants[i].info.op == op && variants[i].info.dtype == dtype &&
-            tt_variant_available(&variants[i].info))
+            variants[i].info.numerics <= numerics && tt_variant_available(&variants[i].info))
             return &variants[i];
     return NULL;
 }
@@ -159,7 +165,7 @@ void tt_context_choose_best(tt_context *context, tt_op op)
     for (int compute = 0; compute < TT_COMPUTES; compute++) {
         tt_dtype dtype;
         if (compute_dtype(context, compute, &dtype))
-            context->table[compute][op] = tt_variant_best(op, dtype);
+            context->table[compute][op] = tt_variant_best(op, dtype, context->numerics);
     }
 }
 

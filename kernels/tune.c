@@ -17,8 +17,7 @@ enum { SURVIVORS = 5, OTHERS_TILES = 2 };
 
 void tt_tune_options_init(tt_tune_options *options)
 {
-    *options = (tt_tune_options){
-        .size = sizeof *options, .budget_seconds = 20, .numerics = TT_NUMERICS_EXACT};
+    *options = (tt_tune_options){.size = sizeof *options, .budget_seconds = 20};
 }
 
 typedef struct tuning {

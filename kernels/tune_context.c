@@ -82,7 +82,7 @@ static tt_status list_families(const tt_context *context, const tt_tune_options 
             strcmp(info->name, "reference") == 0 || options->fixed[info->op] ||
             !reads_weights(info, options))
             continue;
-        bool acceptable = info->numerics <= options->numerics;
+        bool acceptable = info->numerics <= context->numerics;
         if ((acceptable || options->show_all) && tt_variant_available(info))
             status = add_variant(out, info, false, acceptable);
     }

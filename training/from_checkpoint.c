@@ -134,6 +134,7 @@ static tt_status build(const tt_generate_options *options, const tt_store *store
     tt_context_options context_options;
     tt_context_options_init(&context_options);
     context_options.dtype = TT_F32;
+    context_options.numerics = tt_numerics_from(config);
     context_options.threads = options->threads;
     context_options.tensor_bytes =
         bytes + tt_model_bytes(&dims, 0, dims.context, TT_F32) +

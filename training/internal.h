@@ -103,8 +103,14 @@ extern const char *const tt_tile_keys[3];
 tt_tile tt_tile_from(const tt_config *config);
 /* kernels.compute; `auto` is f32 until it has been measured. */
 tt_dtype tt_compute_from(const tt_config *config);
+/* Says so where kernels.numerics rules out what this machine would be faster with. */
+void tt_compute_tell_ruled_out(const tt_context *context, const tt_log_sink *log);
 extern const char *const tt_product_keys[3];
 tt_variant_choice tt_variant_from(const tt_config *config);
+/* kernels.numerics: the weakest class of variants that a run accepts. */
+tt_numerics tt_numerics_from(const tt_config *config);
+/* TT_ECONFIG names a variant that is set and whose class is weaker. */
+tt_status tt_variant_check(const tt_config *config);
 tt_status tt_variant_use(tt_training *training, const tt_variant_choice *choice);
 /* The same for operations alone; *key is the one whose value failed. */
 tt_status tt_variant_apply(tt_context *context, const tt_variant_choice *choice, const char **key);

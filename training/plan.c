@@ -137,6 +137,9 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
                        tt_config_float(config, "optim.learning_rate"));
     }
     status = check_readers(config, &dims);
+    if (!status) {
+        status = tt_variant_check(config);
+    }
     if (status) {
         return status;
     }

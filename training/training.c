@@ -15,12 +15,18 @@ void tt_training_options_init(tt_training_options *options)
 tt_status tt_context_from_config(const tt_config *config, size_t tensor_bytes, tt_context **out)
 {
     tt_context_options options;
+    *out = NULL;
+    tt_status status = tt_variant_check(config);
+    if (status) {
+        return status;
+    }
     tt_context_options_init(&options);
     options.dtype = TT_F32;
+    options.numerics = tt_numerics_from(config);
     options.tensor_bytes = tensor_bytes;
     options.threads =
         tt_config_is_auto(config, "run.threads") ? 0 : (int)tt_config_int(config, "run.threads");
-    tt_status status = tt_context_create(&options, out);
+    status = tt_context_create(&options, out);
     if (status) {
         return status;
     }
@@ -210,6 +216,9 @@ static tt_status build_model(tt_training *training, const tt_config *config)
     }
     if (!status) { /* what the tuner looks at is what the run begins with */
         status = tt_model_set_compute(training->model, tt_compute_from(config));
+    }
+    if (!status) {
+        tt_compute_tell_ruled_out(training->context, training->log);
     }
     if (!status) {
         status = tt_slot_memory_create(training->context, training->model, training->plan.slots,

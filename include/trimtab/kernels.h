@@ -45,6 +45,18 @@ TT_API void tt_topology_read(tt_topology *out);
  * the first alone: it is one of them, but the threads that it starts for other work are not. */
 TT_API void tt_threads_release_caller(void);
 
+/* What a variant promises about its bits (a run states the class it accepts):
+ *   exact       equal for any tile, thread count and batch split
+ *   repeatable  equal from run to run
+ *   fast        no promise */
+typedef enum tt_numerics {
+    TT_NUMERICS_EXACT = 1,
+    TT_NUMERICS_REPEATABLE,
+    TT_NUMERICS_FAST
+} tt_numerics;
+
+TT_API const char *tt_numerics_name(tt_numerics numerics);
+
 typedef struct tt_context_options {
     size_t size;         /* sizeof(tt_context_options) */
     int threads;         /* up to TT_MAX_THREADS; 0: as tt_topology.threads says */
@@ -52,15 +64,17 @@ typedef struct tt_context_options {
     size_t tensor_bytes; /* capacity of the context's tensor arena */
     tt_memory_hook hook; /* counts tensor memory; may be NULL */
     void *hook_user;
-    bool guard; /* keep tensor memory PROT_NONE outside operations and copies (tests) */
+    bool guard;           /* keep tensor memory PROT_NONE outside operations and copies (tests) */
+    tt_numerics numerics; /* the weakest class that may be chosen unasked; at first all may */
 } tt_context_options;
 
 TT_API void tt_context_options_init(tt_context_options *options);
-/* Starts with the best variant that this machine has for every operation. TT_ECONFIG for a number
- * of threads out of range. */
+/* Starts with the best variant that this machine has for every operation, of those that
+ * options->numerics accepts. TT_ECONFIG for a number of threads out of range. */
 TT_API tt_status tt_context_create(const tt_context_options *options, tt_context **out);
 TT_API void tt_context_destroy(tt_context *context);
 TT_API int tt_context_threads(const tt_context *context);
+TT_API tt_numerics tt_context_numerics(const tt_context *context);
 /* TT_F32 or TT_F64: the type of parameters, their gradients, the residual stream and statistics. */
 TT_API tt_dtype tt_context_dtype(const tt_context *context);
 /* What the operations compute in from now on: the context's dtype (at first) or, in a context of
@@ -372,16 +386,6 @@ TT_API tt_status tt_linear_pack(tt_context *context, tt_op op, int64_t n, int64_
 
 /* ---- 3. variants -------------------------------------------------------------------------- */
 
-/* What a variant promises about its bits (a run states the class it accepts):
- *   exact       equal for any tile, thread count and batch split
- *   repeatable  equal from run to run
- *   fast        no promise */
-typedef enum tt_numerics {
-    TT_NUMERICS_EXACT = 1,
-    TT_NUMERICS_REPEATABLE,
-    TT_NUMERICS_FAST
-} tt_numerics;
-
 /* Instruction sets, by CPUID feature bits (never by CPU model): the x86-64 psABI levels, level 4
  * with AVX512-BF16, and that with AMX-TILE and AMX-BF16, where the system lets this process use the
  * tiles. */
@@ -433,7 +437,8 @@ TT_API const tt_variant_info *tt_context_variant(const tt_context *context, tt_o
  * there are; TT_EUNSUPPORTED when its instruction set or library is not there. */
 TT_API tt_status tt_context_set_variant(tt_context *context, tt_op op, const char *name);
 /* The same for every operation that has a variant so named (the others keep theirs);
- * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has. */
+ * TT_ENOTFOUND when no operation has one. "auto" returns to the best that the machine has, of the
+ * classes that the context accepts; a name is not asked for its class. */
 TT_API tt_status tt_context_set_variants(tt_context *context, const char *name);
 
 /* ---- 4. tiles and the tuner --------------------------------------------------------------- */
@@ -492,8 +497,7 @@ typedef struct tt_tune_options {
     size_t tile_count;
     double budget_seconds;  /* of proving and timing together; 0 and less: neither */
     bool fixed[3];          /* LINEAR_FORWARD, _DGRAD, _WGRAD: only the context's own variant */
-    tt_numerics numerics;   /* the weakest class that may be chosen beside the context's own */
-    bool show_all;          /* measure variants of weaker classes, too */
+    bool show_all;          /* measure variants whose class the context rules out, too */
     bool weights_bf16;      /* LINEAR_FORWARD and _DGRAD read weights in bf16 */
     const char *cache;      /* folder of what is known of this machine; NULL: none */
     bool fresh;             /* measure even what the cache has; kept only if the time suffices */

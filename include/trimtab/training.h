@@ -332,14 +332,16 @@ TT_API tt_context *tt_tuner_context(tt_tuner *tuner);
  * be NULL. */
 TT_API tt_tune_options *tt_tuner_question_of(tt_tuner *tuner);
 /* What tt_tune_compute found, added to *out as one JSON object: {"chosen", "f32" and "bf16":
- * {"seconds_per_step": null unless timed, "error_share", "tile", "variants"}, "ratio": of bf16's
- * time to f32's, "conforms", "isa", "complete", "from_cache", "seconds"}. */
+ * {"seconds_per_step": null unless timed, "error_share", "tile", "variants", "numerics"}, "ratio":
+ * of bf16's time to f32's, "conforms", "isa", "complete", "from_cache", "seconds"}. */
 TT_API tt_status tt_compute_evidence(const tt_tuning tunings[2], const tt_tuning *comparison,
                                      tt_text *out);
 /* Seconds that a step's products take on a side of it (0: f32, 1: bf16); INFINITY unless timed. */
 TT_API double tt_compute_seconds(const tt_tuning *comparison, int side);
 /* The strongest instruction set among the variants that bf16 was compared with. */
 TT_API tt_isa tt_compute_isa(const tt_tuning tunings[2]);
+/* The weakest class of numerics among the chosen variants of a tuning for `compute`. */
+TT_API tt_numerics tt_tuning_numerics(const tt_tuning *tuning, tt_dtype compute);
 
 #ifdef __cplusplus
 }

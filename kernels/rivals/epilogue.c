@@ -72,7 +72,7 @@ tt_status tt_rival_gelu(const tt_exec *exec, tt_dtype act, int64_t n, const void
 {
     if (gelu == NULL)
         return TT_OK;
-    return tt_variant_best(TT_OP_GELU_FORWARD, act)
+    return tt_variant_best(TT_OP_GELU_FORWARD, act, TT_NUMERICS_EXACT)
         ->run(exec, &(tt_gelu_forward_args){.n = n, .x = y, .y = gelu});
 }
 
@@ -81,7 +81,7 @@ tt_status tt_rival_gelu_slope(const tt_exec *exec, tt_dtype act, int64_t n, cons
 {
     if (gelu_x == NULL)
         return TT_OK;
-    return tt_variant_best(TT_OP_GELU_BACKWARD, act)
+    return tt_variant_best(TT_OP_GELU_BACKWARD, act, TT_NUMERICS_EXACT)
         ->run(exec, &(tt_gelu_backward_args){.n = n, .x = gelu_x, .dy = dx, .dx = dx});
 }
 
@@ -91,7 +91,7 @@ enum { BLOCK = 1024 };
 tt_status tt_rival_gelu_slope_to_bf16(const tt_exec *exec, int64_t n, const uint16_t *gelu_x,
                                       float *sums, uint16_t *dx)
 {
-    const tt_variant *slope = tt_variant_best(TT_OP_GELU_BACKWARD, TT_F32);
+    const tt_variant *slope = tt_variant_best(TT_OP_GELU_BACKWARD, TT_F32, TT_NUMERICS_EXACT);
     tt_exec alone = *exec;
     alone.threads = 1;
     int failed = TT_OK;

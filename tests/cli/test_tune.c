@@ -79,6 +79,70 @@ static void test_pinned(void **state)
     expect_error(78, "kernels.linear_forward", "tune tiny.yaml -s kernels.linear_forward=fastest");
 }
 
+/* The class that the record names of what was chosen, and whether a candidate of a weaker one is
+ * among those that were shown. */
+static const char *chosen_class(const json_t *root, bool *weaker)
+{
+    const json_t *numerics = json_object_get(root, "numerics");
+    size_t s;
+    json_t *shape;
+    *weaker = false;
+    json_array_foreach(json_object_get(root, "shapes"), s, shape)
+    {
+        size_t c;
+        json_t *candidate;
+        json_array_foreach(json_object_get(shape, "candidates"), c, candidate)
+        {
+            const char *name = json_string_value(json_object_get(candidate, "numerics"));
+            *weaker = *weaker || strcmp(name, "exact") != 0;
+        }
+    }
+    assert_string_equal(json_string_value(json_object_get(numerics, "accepted")), "exact");
+    return json_string_value(json_object_get(numerics, "chosen"));
+}
+
+/* What accepts exact results alone gets no variant of another class, set or not; the records name
+ * the class. */
+static void test_numerics(void **state)
+{
+    (void)state;
+    static const char *const computes[] = {"f32", "bf16", "auto"};
+    static const char *const forced[] = {"kernels.variant", "kernels.linear_forward",
+                                         "kernels.linear_wgrad"};
+    static const char *const weak[] = {"openblas", "onednn", "avx512_bf16", "amx"};
+    char words[128];
+    for (int i = 0; i < 3; i++) {
+        bool weaker;
+        snprintf(words, sizeof words, "-s kernels.compute=%s", computes[i]);
+        json_t *root = tune_json(words);
+        json_t *record = json_object_get(root, "f32_against_bf16");
+        assert_string_equal(chosen_class(root, &weaker), "exact");
+        assert_false(weaker);
+        for (int side = 0; side < 2 && i == 2; side++) {
+            const json_t *of = json_object_get(record, side ? "bf16" : "f32");
+            assert_string_equal(json_string_value(json_object_get(of, "numerics")), "exact");
+        }
+        json_decref(root);
+        outcome o = expect_success("tune tiny.yaml --explain --budget 60 %s " HERE, words);
+        assert_true(holds(o.out, "\nwhat is chosen is exact; kernels.numerics accepts exact\n"));
+        outcome_clear(&o);
+    }
+    for (int i = 0; i < 12; i++) {
+        snprintf(words, sizeof words, "%s=%s", forced[i % 3], weak[i / 3]);
+        expect_error(78, "is of class repeatable, and kernels.numerics accepts exact",
+                     "tune tiny.yaml -s %s", words);
+        expect_error(78, "is of class repeatable, and kernels.numerics accepts exact",
+                     "run tiny.yaml --dry-run -s kernels.compute=bf16 -s %s", words);
+    }
+    /* Attention of avx512_bf16 is exact: with other products nothing but the machine is in the way.
+     */
+    outcome o = run("tune tiny.yaml -s kernels.variant=avx512_bf16 "
+                    "-s kernels.linear_forward=blocked_v1 -s kernels.linear_dgrad=blocked_v1 "
+                    "-s kernels.linear_wgrad=blocked_v1 " HERE);
+    assert_false(holds(o.err, "kernels.numerics"));
+    outcome_clear(&o);
+}
+
 /* The compute type: a record of both, the same from the cache, and the choice that follows. */
 static void test_compute(void **state)
 {
@@ -183,13 +247,10 @@ static void test_usage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_pinned),
-        cmocka_unit_test(test_compute),
-        cmocka_unit_test(test_export_and_import),
-        cmocka_unit_test(test_damage_is_told),
-        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_table),          cmocka_unit_test(test_json),
+        cmocka_unit_test(test_pinned),         cmocka_unit_test(test_compute),
+        cmocka_unit_test(test_numerics),       cmocka_unit_test(test_export_and_import),
+        cmocka_unit_test(test_damage_is_told), cmocka_unit_test(test_verify),
         cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -59,7 +59,7 @@ static const tt_param table[] = {
      .owner = "kernels",
      .help = "what products and activations are computed in; parameters, residual stream and sums "
              "stay f32; auto: bf16 where it is measured to be faster at the run's own products and "
-             "proves right"},
+             "proves right, with variants that kernels.numerics accepts"},
     {.key = "kernels.linear_forward",
      .type = TT_TYPE_STRING,
      .unit = "",
@@ -92,8 +92,9 @@ static const tt_param table[] = {
      .choices = "exact|repeatable|fast",
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "kernels",
-     .help = "weakest promise that a tuned variant may make: exact (equal bits for every tile and "
-             "number of threads), repeatable (from run to run), fast (none)"},
+     .help = "weakest promise that a variant may make: exact (equal bits for every tile and number "
+             "of threads), repeatable (from run to run; instructions for bf16 and libraries are of "
+             "this class), fast (none)"},
     {.key = "kernels.tune_cache",
      .type = TT_TYPE_STRING,
      .unit = "",

@@ -25,12 +25,31 @@ static tt_status conform(void *user, const tt_config *config)
     return tt_products_conform(user, config, "compute");
 }
 
+void tt_compute_tell_ruled_out(const tt_context *context, const tt_log_sink *log)
+{
+    for (size_t i = tt_variant_count(); i-- > 0;) {
+        const tt_variant_info *info = tt_variant_at(i);
+        if (info->op == TT_OP_LINEAR_FORWARD && info->dtype == tt_context_compute(context) &&
+            info->numerics > tt_context_numerics(context) && info->library == TT_LIBRARY_NONE &&
+            tt_variant_available(info)) {
+            tt_log(log, TT_LOG_INFO,
+                   "%s: products do without %s, which is of class %s and not %s "
+                   "(kernels.numerics)",
+                   tt_dtype_name(info->dtype), info->name, tt_numerics_name(info->numerics),
+                   tt_numerics_name(tt_context_numerics(context)));
+            return;
+        }
+    }
+}
+
 /* ---- the record of a comparison ---- */
 
 enum { PRODUCTS = 3, SIDES = 2 };
 
-static const tt_variant_info *find_variant(tt_op op, tt_dtype compute, const char *name)
+/* What a product's choice is, in a tuning for `compute`. */
+static const tt_variant_info *chosen_variant(const tt_tuning *tuning, tt_op op, tt_dtype compute)
 {
+    const char *name = tuning->candidates[tuning->chosen[op]].variant;
     for (size_t i = 0; i < tt_variant_count(); i++) {
         const tt_variant_info *info = tt_variant_at(i);
         if (info->op == op && info->dtype == compute && strcmp(info->name, name) == 0) {
@@ -44,11 +63,20 @@ tt_isa tt_compute_isa(const tt_tuning tunings[2])
 {
     tt_isa isa = TT_ISA_ANY;
     for (int op = 0; op < PRODUCTS; op++) {
-        const char *name = tunings[1].candidates[tunings[1].chosen[op]].variant;
-        const tt_variant_info *info = find_variant((tt_op)op, TT_BF16, name);
+        const tt_variant_info *info = chosen_variant(&tunings[1], (tt_op)op, TT_BF16);
         isa = info && info->isa > isa ? info->isa : isa;
     }
     return isa;
+}
+
+tt_numerics tt_tuning_numerics(const tt_tuning *tuning, tt_dtype compute)
+{
+    tt_numerics weakest = TT_NUMERICS_EXACT;
+    for (int op = 0; op < PRODUCTS; op++) {
+        const tt_variant_info *info = chosen_variant(tuning, (tt_op)op, compute);
+        weakest = info && info->numerics > weakest ? info->numerics : weakest;
+    }
+    return weakest;
 }
 
 double tt_compute_seconds(const tt_tuning *comparison, int side)
@@ -96,10 +124,11 @@ static json_t *side_json(const tt_tuning *tuning, const tt_tuning *comparison, i
     for (size_t s = 0; s < comparison->shape_count; s++) {
         error = fmax(error, comparison->cells[s * SIDES + (size_t)side].error);
     }
-    return json_pack("{s:o, s:o, s:[i, i, i], s:o}", "seconds_per_step",
+    return json_pack("{s:o, s:o, s:[i, i, i], s:o, s:s}", "seconds_per_step",
                      number_json(tt_compute_seconds(comparison, side)), "error_share",
                      number_json(error), "tile", tuning->tile.m, tuning->tile.n, tuning->tile.k,
-                     "variants", variants);
+                     "variants", variants, "numerics",
+                     tt_numerics_name(tt_tuning_numerics(tuning, side ? TT_BF16 : TT_F32)));
 }
 
 tt_status tt_compute_evidence(const tt_tuning tunings[2], const tt_tuning *comparison, tt_text *out)
@@ -126,6 +155,7 @@ tt_status tt_compute_evidence(const tt_tuning tunings[2], const tt_tuning *compa
 
 static void tell(const tt_training *training, const tt_tuning *comparison)
 {
+    const tt_numerics numerics = tt_tuning_numerics(&training->tuning[1], TT_BF16);
     const size_t wrong = wrong_shape(comparison);
     const double ratio = tt_compute_seconds(comparison, 1) / tt_compute_seconds(comparison, 0);
     if (wrong < comparison->shape_count) {
@@ -141,9 +171,9 @@ static void tell(const tt_training *training, const tt_tuning *comparison)
                "(kernels.tune_seconds)");
     } else {
         tt_log(training->log, TT_LOG_INFO,
-               "compute: %s; matrix products in bf16 take %.2f of their time in f32%s",
-               comparison->candidates[comparison->chosen[0]].variant, ratio,
-               comparison->cached ? " (measured before)" : "");
+               "compute: %s; matrix products in bf16 (%s) take %.2f of their time in f32%s",
+               comparison->candidates[comparison->chosen[0]].variant, tt_numerics_name(numerics),
+               ratio, comparison->cached ? " (measured before)" : "");
     }
 }
 

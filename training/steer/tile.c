@@ -39,7 +39,7 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
                tuning->tile.m, tuning->tile.n, tuning->tile.k, gain,
                tuning->cached ? " (measured before)" : "");
     }
-    return tt_tuner_evidence(tuning, &out->evidence);
+    return tt_tuner_evidence(tuning, tt_compute_from(config), &out->evidence);
 }
 
 tt_tile tt_tile_from(const tt_config *config)

@@ -104,14 +104,6 @@ static tt_status find_cache(const tt_config *config, tt_text *out)
     return status == TT_ENOTFOUND ? TT_OK : status; /* no home: nothing is kept */
 }
 
-static tt_numerics numerics_from(const tt_config *config)
-{
-    const char *name = tt_config_string(config, "kernels.numerics");
-    return strcmp(name, "fast") == 0         ? TT_NUMERICS_FAST
-           : strcmp(name, "repeatable") == 0 ? TT_NUMERICS_REPEATABLE
-                                             : TT_NUMERICS_EXACT;
-}
-
 tt_status tt_tuner_ask(const tt_config *config, const tt_model_dims *dims, int64_t batch,
                        int64_t time, const tt_context *context, tt_tuner_question *out)
 {
@@ -125,7 +117,6 @@ tt_status tt_tuner_ask(const tt_config *config, const tt_model_dims *dims, int64
     options->tiles = out->tiles;
     options->tile_count = list_tiles(config, out->tiles);
     options->budget_seconds = tt_config_float(config, "kernels.tune_seconds");
-    options->numerics = numerics_from(config);
     options->weights_bf16 = dims->bf16_weights;
     for (int op = 0; op < 3; op++) {
         options->fixed[op] = !tt_config_is_auto(config, "kernels.variant") ||
@@ -234,7 +225,7 @@ static json_t *summary_json(const tt_tuning *tuning, size_t candidate)
     return out;
 }
 
-tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_text *out)
+tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_dtype compute, tt_text *out)
 {
     json_t *list = json_array();
     json_t *chosen = json_object();
@@ -248,8 +239,9 @@ tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_text *out)
         json_object_set_new(incumbent, tt_op_name((tt_op)op),
                             candidate_json(tuning, tuning->incumbent[op]));
     }
-    json_t *evidence = json_pack("{s:[i, i, i], s:o, s:o, s:b, s:b, s:f, s:o}", "tile",
+    json_t *evidence = json_pack("{s:[i, i, i], s:o, s:s, s:o, s:b, s:b, s:f, s:o}", "tile",
                                  tuning->tile.m, tuning->tile.n, tuning->tile.k, "chosen", chosen,
+                                 "numerics", tt_numerics_name(tt_tuning_numerics(tuning, compute)),
                                  "incumbent", incumbent, "from_cache", tuning->cached, "complete",
                                  tuning->complete, "seconds", tuning->seconds, "candidates", list);
     char *text = evidence ? json_dumps(evidence, JSON_COMPACT) : NULL;

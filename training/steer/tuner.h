@@ -27,8 +27,8 @@ void tt_tuner_question_clear(tt_tuner_question *question);
 tt_status tt_tuner_answer(tt_training *training, const tt_config *config, const tt_tuning **out);
 /* Both, and f32 against bf16; *comparison is the caller's to clear. */
 tt_status tt_tuner_compare(tt_training *training, const tt_config *config, tt_tuning *comparison);
-/* As a JSON object, for the journal. */
-tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_text *out);
+/* As a JSON object, for the journal; `compute`: what was tuned in. */
+tt_status tt_tuner_evidence(const tt_tuning *tuning, tt_dtype compute, tt_text *out);
 /* What the products now take as a share of what they took; NaN where that was not measured. */
 double tt_tuner_gain(const tt_tuning *tuning);
 

@@ -36,6 +36,35 @@ tt_variant_choice tt_variant_from(const tt_config *config)
     return choice;
 }
 
+tt_numerics tt_numerics_from(const tt_config *config)
+{
+    const char *name = tt_config_string(config, "kernels.numerics");
+    return strcmp(name, "fast") == 0         ? TT_NUMERICS_FAST
+           : strcmp(name, "repeatable") == 0 ? TT_NUMERICS_REPEATABLE
+                                             : TT_NUMERICS_EXACT;
+}
+
+tt_status tt_variant_check(const tt_config *config)
+{
+    const tt_variant_choice choice = tt_variant_from(config);
+    for (size_t i = 0; i < tt_variant_count(); i++) {
+        const tt_variant_info *info = tt_variant_at(i);
+        const bool own = info->op < 3 && strcmp(choice.product[info->op], preferred) != 0;
+        const char *name = own ? choice.product[info->op] : choice.all;
+        const char *key = own ? tt_product_keys[info->op] : keys[0];
+        if (info->numerics > tt_numerics_from(config) && strcmp(info->name, name) == 0) {
+            return tt_fail(TT_ECONFIG,
+                           "%s: %s is %s, whose %s is of class %s, and kernels.numerics accepts %s "
+                           "(%s); set one of them otherwise",
+                           tt_config_origin(config, key), key, name, tt_op_name(info->op),
+                           tt_numerics_name(info->numerics),
+                           tt_numerics_name(tt_numerics_from(config)),
+                           tt_config_origin(config, "kernels.numerics"));
+        }
+    }
+    return TT_OK;
+}
+
 tt_status tt_variant_apply(tt_context *context, const tt_variant_choice *choice, const char **key)
 {
     /* An operation that has no variant of this name keeps its best. */
@@ -118,6 +147,8 @@ static tt_status propose(void *user, const tt_config *config, tt_proposal *out)
         json_object_set_new(list, tt_op_name(op),
                             json_string(tt_context_variant(training->context, op)->name));
     }
+    json_object_set_new(list, "numerics",
+                        json_string(tt_numerics_name(tt_context_numerics(training->context))));
     char *text = list ? json_dumps(list, JSON_COMPACT) : NULL;
     if (text) {
         tt_text_add(&out->evidence, text);

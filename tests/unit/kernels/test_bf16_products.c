@@ -200,6 +200,71 @@ static void test_rows(void **state)
     assert_int_equal(rows, 3);
 }
 
+static tt_context *context_of(tt_numerics numerics)
+{
+    tt_context_options options;
+    tt_context *context = NULL;
+    tt_context_options_init(&options);
+    options.numerics = numerics;
+    assert_int_equal(tt_context_create(&options, &context), TT_OK);
+    assert_int_equal(tt_context_set_compute(context, TT_BF16), TT_OK);
+    return context;
+}
+
+static void expect_exact(const tt_context *context)
+{
+    for (int op = 0; op < TT_OP_COUNT; op++)
+        assert_int_equal(tt_context_variant(context, (tt_op)op)->numerics, TT_NUMERICS_EXACT);
+}
+
+/* Whoever accepts only exact results does not get this family's unless he says its name. */
+static void test_accepted_class(void **state)
+{
+    (void)state;
+    tt_context *context = context_of(TT_NUMERICS_REPEATABLE);
+    assert_int_equal(tt_context_variant(context, ops[0])->numerics, TT_NUMERICS_REPEATABLE);
+    tt_context_destroy(context);
+    context = context_of(TT_NUMERICS_EXACT);
+    assert_int_equal(tt_context_numerics(context), TT_NUMERICS_EXACT);
+    expect_exact(context);
+    assert_int_equal(tt_context_set_variants(context, tested->name), TT_OK);
+    assert_string_equal(tt_context_variant(context, ops[2])->name, tested->name);
+    assert_int_equal(tt_context_set_variants(context, "auto"), TT_OK);
+    expect_exact(context);
+    assert_int_equal(tt_context_set_variant(context, ops[1], "auto"), TT_OK);
+    expect_exact(context);
+    tt_context_destroy(context);
+}
+
+/* Nor from the tuner, which may be asked to measure it all the same. */
+static void test_tuner_keeps_to_class(void **state)
+{
+    (void)state;
+    static const tt_tile tile = {32, 32, 32};
+    static const tt_gemm_shape shape = {TT_OP_LINEAR_FORWARD, 64, 64, 64, 1};
+    for (int i = 0; i < 3; i++) {
+        const bool accepts = i == 2, shows = i == 1;
+        tt_context *context = context_of(accepts ? TT_NUMERICS_REPEATABLE : TT_NUMERICS_EXACT);
+        tt_tune_options options;
+        tt_tuning tuning;
+        bool listed = false;
+        tt_tune_options_init(&options);
+        options.shapes = &shape;
+        options.shape_count = 1;
+        options.tiles = &tile;
+        options.tile_count = 1;
+        options.show_all = shows;
+        assert_int_equal(tt_tune(context, &options, &tuning), TT_OK);
+        for (size_t c = 0; c < tuning.candidate_count; c++)
+            listed = listed || strcmp(tuning.candidates[c].variant, tested->name) == 0;
+        assert_int_equal(listed, accepts || shows);
+        for (int op = 0; op < 3 && !accepts; op++)
+            assert_string_not_equal(tuning.candidates[tuning.chosen[op]].variant, tested->name);
+        tt_tuning_clear(&tuning);
+        tt_context_destroy(context);
+    }
+}
+
 int main(int argc, char **argv)
 {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
@@ -213,6 +278,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_definition),
         cmocka_unit_test(test_microbatches),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_accepted_class),
+        cmocka_unit_test(test_tuner_keeps_to_class),
     };
     if (!tt_isa_available(tested->isa)) {
         printf("skipped: this machine has no %s, or does not lend it\n", tt_isa_name(tested->isa));

@@ -671,12 +671,13 @@ static void test_time_for_bf16(void **state)
 
 /* ---- on a context ---- */
 
-static tt_context *context_with(tt_dtype compute, bool guard)
+static tt_context *context_with(tt_dtype compute, bool guard, tt_numerics numerics)
 {
     tt_context_options options;
     tt_context *context = NULL;
     tt_context_options_init(&options);
     options.guard = guard;
+    options.numerics = numerics;
     options.tensor_bytes = 4096;
     assert_int_equal(tt_context_create(&options, &context), TT_OK);
     assert_int_equal(tt_context_set_compute(context, compute), TT_OK);
@@ -696,7 +697,7 @@ static void ask(tt_tune_options *options)
 static void test_nothing_to_choose(void **state)
 {
     (void)state;
-    tt_context *context = context_with(TT_F32, false);
+    tt_context *context = context_with(TT_F32, false, TT_NUMERICS_EXACT);
     tt_tune_options options;
     tt_tuning tuning;
     const tt_gemm_shape huge = {TT_OP_LINEAR_FORWARD, 1 << 20, 1 << 20, 1 << 20, 1};
@@ -717,7 +718,7 @@ static void test_nothing_to_choose(void **state)
 /* Everything that the machine has is right. */
 static void check_all_variants(tt_dtype compute)
 {
-    tt_context *context = context_with(compute, true);
+    tt_context *context = context_with(compute, true, TT_NUMERICS_EXACT);
     tt_tune_options options;
     tt_tuning tuning;
     assert_int_equal(tt_context_set_tile(context, (tt_tile){128, 64, 16}), TT_OK);
@@ -754,7 +755,7 @@ static void test_check_products(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         const bool bf16 = i % 2 == 1, weights = i / 2 == 1;
-        tt_context *context = context_with(bf16 ? TT_BF16 : TT_F32, false);
+        tt_context *context = context_with(bf16 ? TT_BF16 : TT_F32, false, TT_NUMERICS_FAST);
         double error = 9;
         size_t wrong = 9;
         assert_int_equal(tt_check_products(context, shapes, SHAPES, weights, &error, &wrong),

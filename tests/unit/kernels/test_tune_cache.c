@@ -33,6 +33,7 @@ static void setup(bench *b, tt_log_sink *log)
     tt_context_options options;
     tt_context_options_init(&options);
     options.threads = 2;
+    options.numerics = TT_NUMERICS_EXACT;
     *b = (bench){.warnings = 0};
     assert_int_equal(tt_context_create(&options, &b->context), TT_OK);
     snprintf(b->folder, sizeof b->folder, "/tmp/tt_tune_XXXXXX");
