@@ -20,7 +20,8 @@ typedef struct tt_generation_options {
 /* Calls `emit` for each new token; stops early if it returns false. `store` is emptied first; it
  * is the caller's because tensor memory is given back only with its context. A prompt (at least one
  * token) longer than the context, or the store, keeps its last tokens; when the store is full the
- * last half is decoded again from position 0. A pure function of parameters, prompt and options. */
+ * last half is decoded again from position 0. A pure function of parameters, prompt and options.
+ * Where that pays, weights are packed first (tt_model_pack_for_decoding says at what expense). */
 tt_status tt_generate(tt_model *model, const void *params, tt_kv_store *store,
                       const int32_t *prompt, int64_t prompt_tokens,
                       const tt_generation_options *options, bool (*emit)(void *user, int32_t token),

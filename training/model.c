@@ -86,15 +86,15 @@ static tt_status make_tables(tt_model *model, bool train)
     size_t residents = model->tensor_count * (train ? 2 : 1) + model->act_count;
     model->tensors = calloc(model->tensor_count, sizeof *model->tensors);
     model->residents = calloc(residents, sizeof *model->residents);
-    if (!model->tensors || !model->residents) {
+    model->packed.at = calloc(model->tensor_count, sizeof *model->packed.at);
+    if (!model->tensors || !model->residents || !model->packed.at) {
         return tt_fail(TT_ENOMEM, "no memory for a model's tables");
     }
     tt_model_lay_out_params(&model->dims, model->tensors);
     if (train) {
         model->gradient_names = calloc(model->tensor_count, sizeof *model->gradient_names);
         model->acts = calloc(model->act_count, sizeof *model->acts);
-        model->packed.at = calloc(model->tensor_count, sizeof *model->packed.at);
-        if (!model->gradient_names || !model->acts || !model->packed.at) {
+        if (!model->gradient_names || !model->acts) {
             return tt_fail(TT_ENOMEM, "no memory for a model's tables");
         }
         for (size_t i = 0; i < model->tensor_count; i++) {
@@ -125,9 +125,6 @@ static tt_status take_memory(tt_model *model)
     void *memory;
     TRY(tt_tensor_alloc(model->context, model->plan.bytes, &memory));
     model->memory = memory;
-    if (model->acts) {
-        tt_model_place_packed(model);
-    }
     tt_model_forget_buffers(model);
     model->saving.worst = NO_ACT;
     model->saving.form.compute = dtype;

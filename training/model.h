@@ -88,6 +88,8 @@ size_t tt_model_resident_bytes(const tt_model_dims *dims, int64_t batch, int64_t
                                tt_act_form form);
 /* What tt_model_pack_weights takes beside them, at the most. */
 size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute);
+/* The same of tt_model_pack_for_decoding. */
+size_t tt_model_packed_for_decoding(const tt_model_dims *dims, tt_dtype compute);
 /* Elements of a flat vector (tensors start at multiples of 16 elements; gaps stay zero). */
 int64_t tt_model_param_count(const tt_model_dims *dims);
 /* Bytes of the parameters, whose gaps stay zero, too; `real` is the context's dtype. */
@@ -176,6 +178,10 @@ tt_status tt_model_set_compute(tt_model *model, tt_dtype compute);
  * before the next pass; tt_model_begin_step does so as well. Passes with other params, in another
  * compute type or with other variants read their weights as they are. */
 tt_status tt_model_pack_weights(tt_model *model, const void *params);
+/* The same for forward passes and decoding alone, in a model for decoding only as well. In one that
+ * trains they take no more memory: they take the place of the gradients, which are of no use then
+ * until tt_model_begin_step. TT_EINVAL where a backward is due. */
+tt_status tt_model_pack_for_decoding(tt_model *model, const void *params);
 void tt_model_unpack_weights(tt_model *model);
 
 /* The parameter tensor whose gradient is a number only if all that backward has passed down is. */

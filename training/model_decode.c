@@ -83,6 +83,8 @@ static tt_status decode_head(const decode *d, float *logits)
                                          .w = tt_model_param(model, d->pass.params, weight),
                                          .y = row,
                                          .real_y = true,
+                                         .packed =
+                                             tt_pass_packed(&d->pass, TT_OP_LINEAR_FORWARD, weight),
                                          .w_bf16 = dims->bf16_weights};
     TRY(tt_op_run(model->context, TT_OP_LINEAR_FORWARD, &head));
     const size_t bytes = (size_t)dims->vocab * element;

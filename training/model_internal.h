@@ -120,7 +120,8 @@ typedef struct tt_model_plan {
 /* What weights are packed for; a product of the first layout or the other. */
 enum { TT_PACKED_OPS = 2 };
 typedef struct tt_packed_weights {
-    size_t (*at)[TT_PACKED_OPS]; /* of each parameter tensor: bytes from the model's memory */
+    size_t (*at)[TT_PACKED_OPS]; /* of each parameter tensor: bytes from the model's memory; as
+                                    they were packed last */
     const void *params;          /* whose weights they are; NULL: there are none */
     const tt_variant_info *variant[TT_PACKED_OPS]; /* that can read them; NULL: none does */
 } tt_packed_weights;
@@ -216,11 +217,6 @@ tt_status tt_model_save_act(tt_model *model, size_t act, int64_t rows);
 tt_status tt_model_restore_layer(tt_model *model, int64_t layer, int64_t rows);
 /* A step begins: when the form has lasted, the memory that others needed is released. */
 tt_status tt_model_count_step(tt_model *model);
-
-/* ---- model_packed.c ---- */
-
-/* Fills model->packed.at. */
-void tt_model_place_packed(tt_model *model);
 
 /* ---- the passes ---- */
 

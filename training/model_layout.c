@@ -373,8 +373,9 @@ void tt_model_lay_out_memory(const tt_model_dims *dims, int64_t batch, int64_t t
     size_t decode_end = lay_out_decode(dims, plan->element, used, &plan->decode);
     plan->packed = plan->training_bytes > decode_end ? plan->training_bytes : decode_end;
     plan->bytes = plan->packed;
-    if (rows > 0 && dtype == TT_F32) {
-        (void)take_bytes(&plan->bytes, tt_model_packed_bytes(dims, TT_BF16));
+    if (dtype == TT_F32) {
+        (void)take_bytes(&plan->bytes, rows > 0 ? tt_model_packed_bytes(dims, TT_BF16)
+                                                : tt_model_packed_for_decoding(dims, TT_BF16));
     }
 }
 

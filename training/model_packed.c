@@ -12,13 +12,17 @@ static size_t place_bytes(tt_op op, tt_dtype compute, int64_t n, int64_t k)
     return (most + ALIGN_BYTES - 1) & ~((size_t)ALIGN_BYTES - 1);
 }
 
-size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute)
+/* Of the first `ops` of them. */
+static size_t packed_bytes(const tt_model_dims *dims, tt_dtype compute, int ops)
 {
     tt_gemm_shape shapes[TT_MODEL_GEMM_SHAPES];
     const size_t count = tt_model_gemm_shapes(dims, 1, 1, shapes, TT_MODEL_GEMM_SHAPES);
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         size_t all;
+        if (shapes[i].op != packed_ops[0] && shapes[i].op != packed_ops[ops - 1]) {
+            continue;
+        }
         if (__builtin_mul_overflow(place_bytes(shapes[i].op, compute, shapes[i].n, shapes[i].k),
                                    (size_t)shapes[i].count, &all) ||
             __builtin_add_overflow(bytes, all, &bytes)) {
@@ -28,6 +32,16 @@ size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute)
     return bytes;
 }
 
+size_t tt_model_packed_bytes(const tt_model_dims *dims, tt_dtype compute)
+{
+    return packed_bytes(dims, compute, TT_PACKED_OPS);
+}
+
+size_t tt_model_packed_for_decoding(const tt_model_dims *dims, tt_dtype compute)
+{
+    return packed_bytes(dims, compute, 1);
+}
+
 /* Whether the parameter is the weight of a product; the embeddings are none, but for a tied wte. */
 static bool is_weight(const tt_model *model, size_t index)
 {
@@ -35,14 +49,13 @@ static bool is_weight(const tt_model *model, size_t index)
            (index >= tt_model_embedding_params(&model->dims) && model->tensors[index].rank == 2);
 }
 
-void tt_model_place_packed(tt_model *model)
+static void place(tt_model *model, size_t first, int ops)
 {
-    size_t at = model->plan.packed;
     for (size_t i = 0; i < model->tensor_count; i++) {
         const int64_t *dims = model->tensors[i].dims;
-        for (int op = 0; op < TT_PACKED_OPS && is_weight(model, i); op++) {
-            model->packed.at[i][op] = at;
-            at += place_bytes(packed_ops[op], TT_BF16, dims[0], dims[1]);
+        for (int op = 0; op < ops && is_weight(model, i); op++) {
+            model->packed.at[i][op] = first;
+            first += place_bytes(packed_ops[op], TT_BF16, dims[0], dims[1]);
         }
     }
 }
@@ -65,21 +78,52 @@ static tt_status pack_for(tt_model *model, const void *params, int op,
     return TT_OK;
 }
 
-tt_status tt_model_pack_weights(tt_model *model, const void *params)
+/* In f32 there are no bytes to save, and what a copy gains pays only after hundreds of passes. */
+static bool worth_packing(const tt_model *model)
+{
+    return model->saving.form.compute == TT_BF16;
+}
+
+/* From byte `first` of the model's memory on, for the first `ops` operations. */
+static tt_status pack_all(tt_model *model, const void *params, size_t first, int ops)
 {
     tt_packed_weights *packed = &model->packed;
-    tt_model_unpack_weights(model);
-    if (!model->acts) {
-        return tt_fail(TT_EINVAL, "a model for decoding only has no room for packed weights");
-    }
-    if (model->saving.form.compute != TT_BF16) {
-        return TT_OK; /* packing f32 is a copy, with no rounding to save: no gain that shows */
-    }
-    for (int op = 0; op < TT_PACKED_OPS; op++) {
+    place(model, first, ops);
+    for (int op = 0; op < ops; op++) {
         TRY(pack_for(model, params, op, &packed->variant[op]));
     }
     packed->params = params;
     return TT_OK;
+}
+
+tt_status tt_model_pack_weights(tt_model *model, const void *params)
+{
+    tt_model_unpack_weights(model);
+    if (!model->acts) {
+        return tt_fail(TT_EINVAL, "a model for decoding only has no room for packed weights");
+    }
+    return worth_packing(model) ? pack_all(model, params, model->plan.packed, TT_PACKED_OPS)
+                                : TT_OK;
+}
+
+tt_status tt_model_pack_for_decoding(tt_model *model, const void *params)
+{
+    const size_t gradients = (size_t)tt_model_param_count(&model->dims) * model->plan.element;
+    tt_model_unpack_weights(model);
+    if (!worth_packing(model)) {
+        return TT_OK;
+    }
+    if (model->backward_due) {
+        return tt_fail(TT_EINVAL, "weights are packed in the place of gradients that a backward "
+                                  "pass still needs");
+    }
+    if (!model->acts) {
+        return pack_all(model, params, model->plan.packed, 1);
+    }
+    /* Weights so small that whole panels are much longer stay as they are. */
+    return tt_model_packed_for_decoding(&model->dims, TT_BF16) <= gradients
+               ? pack_all(model, params, model->plan.gradients, 1)
+               : TT_OK;
 }
 
 void tt_model_unpack_weights(tt_model *model)

@@ -1,6 +1,7 @@
 /* Decoding against the full forward pass, sampling, generation. */
 #include "blocks_support.h"
 #include "generate.h"
+#include "model_internal.h"
 
 /* ---- decoding ---- */
 
@@ -112,6 +113,99 @@ static void a_decode_disturbs_no_training_pass(void **state)
     free(before);
     free(after);
     tt_kv_store_destroy(store);
+    bench_close(&b);
+}
+
+/* ---- weights packed ahead ---- */
+
+/* Logits of the last token of each piece: [ROUNDS, vocab], from what is packed or not. */
+enum { ROUNDS = 4 };
+
+static float *logits_in_pieces(bench *b, tt_kv_store *store, const void *params)
+{
+    static const int64_t pieces[ROUNDS] = {3, 1, 1, 2};
+    const int64_t vocab = b->dims.vocab;
+    float *out = malloc((size_t)(ROUNDS * vocab) * sizeof *out);
+    assert_non_null(out);
+    assert_ok(tt_kv_store_truncate(store, 0));
+    for (int64_t i = 0, done = 0; i < ROUNDS; done += pieces[i++]) {
+        const int32_t tokens[] = {(int32_t)done, 7, 2};
+        assert_ok(tt_model_decode(b->model, params, store, tokens, pieces[i], out + i * vocab));
+    }
+    return out;
+}
+
+static bool same_logits(bench *b, tt_kv_store *store, const void *params, const float *expected)
+{
+    float *got = logits_in_pieces(b, store, params);
+    const bool same = memcmp(got, expected, (size_t)(ROUNDS * b->dims.vocab) * sizeof *got) == 0;
+    free(got);
+    return same;
+}
+
+static void check_packed_decode(tt_model_dims dims, int64_t batch, const char *variants)
+{
+    bench b;
+    tt_kv_store *store;
+    bench_open_with(
+        &b, dims, batch, batch ? dims.context : 0,
+        (bench_options){.dtype = TT_F32, .threads = 2, .bf16 = true, .variants = variants});
+    assert_ok(
+        tt_kv_store_create(b.context, dims.layers, dims.context, tt_model_kv_width(&dims), &store));
+    void *params = b.slots[0].params;
+    assert_ok(tt_model_init_params(b.model, 3, params));
+    float *expected = logits_in_pieces(&b, store, params);
+    assert_ok(tt_model_pack_for_decoding(b.model, params));
+    assert_true(same_logits(&b, store, params, expected));
+    /* Behind its back other weights come: they are packed ones that are read, where there are. */
+    const bool packs = tt_linear_packed_bytes(b.context, TT_OP_LINEAR_FORWARD, 64, 64) > 0;
+    assert_ok(tt_model_init_params(b.model, 4, params));
+    float *mixed = logits_in_pieces(&b, store, params);
+    tt_model_unpack_weights(b.model);
+    assert_int_equal(same_logits(&b, store, params, mixed), !packs);
+    free(expected);
+    free(mixed);
+    tt_kv_store_destroy(store);
+    bench_close(&b);
+}
+
+static void packed_weights_decode_to_the_same_bits(void **state)
+{
+    (void)state;
+    static const char *const variants[] = {NULL, "reference", "blocked_v1"};
+    for (int64_t batch = 0; batch < 2; batch++) {
+        for (int v = 0; v < 3; v++) {
+            check_packed_decode(gpt2_dims(3, 4, 64, 48, 131), batch, variants[v]);
+            check_packed_decode(middle_llama_dims, batch, variants[v]);
+        }
+    }
+}
+
+/* What is packed lies in the gradients' place: the next step does not see that it was there. */
+static void packing_costs_gradients_that_nobody_needs(void **state)
+{
+    (void)state;
+    bench b;
+    double loss;
+    bench_open_with(&b, middle_llama_dims, 2, 24,
+                    (bench_options){.dtype = TT_F32, .threads = 2, .bf16 = true});
+    const void *params = b.slots[0].params;
+    assert_ok(tt_model_init_params(b.model, 3, b.slots[0].params));
+    gradients(&b);
+    double *before = read_reals(&b, tt_model_gradients(b.model), b.count);
+    assert_ok(tt_model_pack_for_decoding(b.model, params));
+    double *packed = read_reals(&b, tt_model_gradients(b.model), b.count);
+    gradients(&b);
+    double *after = read_reals(&b, tt_model_gradients(b.model), b.count);
+    assert_memory_not_equal(packed, before, (size_t)b.count * sizeof *before);
+    assert_memory_equal(after, before, (size_t)b.count * sizeof *before);
+    assert_ok(tt_model_begin_step(b.model));
+    assert_ok(tt_model_forward_train(b.model, params, b.tokens, b.targets, 2, 24, 1.0, &loss));
+    assert_fails(tt_model_pack_for_decoding(b.model, params), TT_EINVAL, "backward");
+    assert_ok(tt_model_backward(b.model, params));
+    free(before);
+    free(packed);
+    free(after);
     bench_close(&b);
 }
 
@@ -241,12 +335,15 @@ static void sampling_follows_the_distribution(void **state)
 typedef struct sink {
     int32_t tokens[64];
     int64_t count, stop_after;
+    const tt_model *model; /* whose packed weights are looked for; may be NULL */
+    int64_t packed;        /* tokens that came while there were some */
 } sink;
 
 static bool collect(void *user, int32_t token)
 {
     sink *s = user;
     s->tokens[s->count++] = token;
+    s->packed += s->model && s->model->packed.variant[0] != NULL;
     return s->count != s->stop_after;
 }
 
@@ -322,17 +419,51 @@ static void generation_equals_full_passes(void **state)
     bench_close(&b);
 }
 
+/* For many tokens weights are packed first, for few they are not: the text begins alike. */
+static void generation_packs_where_it_pays(void **state)
+{
+    (void)state;
+    const tt_model_dims dims = middle_llama_dims;
+    const int32_t prompt[3] = {3, 1, 4};
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        for (int64_t batch = 0; batch < 2; batch++) {
+            bench b;
+            tt_kv_store *store;
+            bench_open_with(&b, dims, batch, batch ? dims.context : 0,
+                            (bench_options){.dtype = TT_F32, .threads = 2, .bf16 = bf16});
+            assert_ok(tt_kv_store_create(b.context, dims.layers, dims.context,
+                                         tt_model_kv_width(&dims), &store));
+            assert_ok(tt_model_init_params(b.model, 3, b.slots[0].params));
+            tt_generation_options o = {.temperature = 1, .seed = 9, .max_tokens = 31};
+            sink few = {.model = b.model}, many = {.model = b.model};
+            assert_ok(tt_generate(b.model, b.slots[0].params, store, prompt, 3, &o, collect, &few));
+            o.max_tokens = 32;
+            assert_ok(
+                tt_generate(b.model, b.slots[0].params, store, prompt, 3, &o, collect, &many));
+            assert_int_equal(few.packed, 0);
+            assert_int_equal(many.packed, bf16 ? 32 : 0);
+            assert_memory_equal(few.tokens, many.tokens, 31 * sizeof *few.tokens);
+            assert_null(b.model->packed.params); /* they are for this generation alone */
+            tt_kv_store_destroy(store);
+            bench_close(&b);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_equals_the_full_pass),
         cmocka_unit_test(other_blocks_decode_as_well),
         cmocka_unit_test(a_decode_disturbs_no_training_pass),
+        cmocka_unit_test(packed_weights_decode_to_the_same_bits),
+        cmocka_unit_test(packing_costs_gradients_that_nobody_needs),
         cmocka_unit_test(a_store_is_of_one_type),
         cmocka_unit_test(decode_refuses_what_does_not_fit),
         cmocka_unit_test(greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(sampling_follows_the_distribution),
         cmocka_unit_test(generation_equals_full_passes),
+        cmocka_unit_test(generation_packs_where_it_pays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,12 @@ static void memory_is_as_announced(void **state)
     /* Weights packed ahead: each of the products' twice, as bf16, up to whole panels. */
     double weights = 12 * 12 * 768.0 * 768 + 50257.0 * 768;
     assert_true(packed >= 4 * weights && packed < 4.01 * weights);
+    /* For decoding each once, in a model for nothing else; they fit where the gradients are. */
+    double forward = (double)tt_model_packed_for_decoding(&gpt2, TT_BF16);
+    assert_true(forward >= 2 * weights && forward < 2.01 * weights);
+    assert_true((double)tt_model_bytes(&gpt2, 0, 1024, TT_F32) > forward);
+    assert_true((double)tt_model_bytes(&gpt2, 0, 1024, TT_F32) < forward + 0x1p24);
+    assert_true(forward < 4 * (double)tt_model_param_count(&gpt2));
     assert_true(tt_model_bytes(&gpt2, INT64_MAX, 2, TT_F32) == SIZE_MAX);
     assert_true(tt_model_bytes(&gpt2, INT64_C(1) << 50, 1024, TT_F32) == SIZE_MAX);
 }
