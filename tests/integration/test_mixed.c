@@ -316,6 +316,45 @@ static tt_dtype begin_with_auto(const char *folder, const char *seconds, fault w
     return compute;
 }
 
+/* A run that accepts only exact results has no weaker variant, whatever it computes in, and its
+ * records say so. */
+static void exact_is_all_that_it_gets(void **state)
+{
+    (void)state;
+    static const char *const computes[] = {"kernels.compute=f32", "kernels.compute=bf16",
+                                           "kernels.compute=auto"};
+    for (int i = 0; i < 3; i++) {
+        const char *const settings[] = {computes[i], "kernels.numerics=exact",
+                                        "kernels.tune_cache=off", "kernels.tune_seconds=5", NULL};
+        fixture_run run;
+        char name[16], journal[64];
+        snprintf(name, sizeof name, "exact-%d", i);
+        start(name, settings, &run);
+        tt_context *context = run.training->context;
+        const tt_dtype compute = tt_context_compute(context);
+        assert_int_equal(tt_context_numerics(context), TT_NUMERICS_EXACT);
+        for (int which = 0; which < 2; which++) {
+            assert_int_equal(tt_context_set_compute(context, which ? TT_BF16 : TT_F32), TT_OK);
+            for (int op = 0; op < TT_OP_COUNT; op++) {
+                assert_int_equal(tt_context_variant(context, (tt_op)op)->numerics,
+                                 TT_NUMERICS_EXACT);
+            }
+        }
+        assert_int_equal(tt_context_set_compute(context, compute), TT_OK);
+        fixture_destroy(&run);
+        snprintf(journal, sizeof journal, "%s/decisions.jsonl", name);
+        char *text = fixture_read(fixture_path(&shared, journal));
+        assert_non_null(strstr(text, "\"numerics\":\"exact\""));
+        assert_null(strstr(text, "\"repeatable\""));
+        free(text);
+    }
+    const char *const forced[] = {"kernels.linear_wgrad=openblas", "kernels.numerics=exact", NULL};
+    fixture_run run;
+    assert_int_equal(fixture_create(&shared, "forced", NULL, forced, NULL, &run), TT_ECONFIG);
+    assert_non_null(strstr(tt_error_message(), "kernels.linear_wgrad is openblas"));
+    fixture_destroy(&run);
+}
+
 /* bf16 only where the run's own products prove right in it and it is faster at them. */
 static void auto_is_bf16_where_it_is_faster(void **state)
 {
@@ -400,6 +439,7 @@ int main(void)
         cmocka_unit_test(int8_yields_to_bf16),
         cmocka_unit_test(packed_weights_change_no_bit),
         cmocka_unit_test(a_trial_leaves_no_trace),
+        cmocka_unit_test(exact_is_all_that_it_gets),
         cmocka_unit_test(auto_is_bf16_where_it_is_faster),
         cmocka_unit_test(a_wrong_product_does_not_conform),
         cmocka_unit_test(wrong_bf16_convicts_compute),
