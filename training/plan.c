@@ -111,20 +111,15 @@ static tt_status check_readers(const tt_config *config, const tt_model_dims *dim
 /* More than any machine's memory, and far from overflow. */
 static const size_t absurd_bytes = (size_t)1 << 56;
 
-tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
+/* What does not go together, or is beyond all bounds. */
+static tt_status check(const tt_config *config, const tt_model_dims *dims)
 {
-    tt_model_dims dims = tt_dims_from_config(config);
-    tt_status status = tt_model_dims_check(&dims);
-    if (status) {
-        return status;
-    }
-    int64_t batch = tt_config_int(config, "train.batch");
     if (tt_training_tensor_bytes(config) > absurd_bytes) {
         return tt_fail(TT_ECONFIG,
                        "a model of %lld layers, %lld channels, vocabulary %lld, with batches of "
                        "%lld x %lld tokens, is beyond any memory; make it smaller",
-                       (long long)dims.layers, (long long)dims.channels, (long long)dims.vocab,
-                       (long long)batch, (long long)dims.context);
+                       (long long)dims->layers, (long long)dims->channels, (long long)dims->vocab,
+                       (long long)tt_config_int(config, "train.batch"), (long long)dims->context);
     }
     if (!tt_config_is_auto(config, "optim.minimum_rate") &&
         tt_config_float(config, "optim.minimum_rate") >
@@ -136,13 +131,21 @@ tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
                        tt_config_float(config, "optim.minimum_rate"),
                        tt_config_float(config, "optim.learning_rate"));
     }
-    status = check_readers(config, &dims);
+    tt_status status = check_readers(config, dims);
+    return status ? status : tt_variant_check(config);
+}
+
+tt_status tt_training_make_plan(const tt_config *config, tt_training_plan *out)
+{
+    tt_model_dims dims = tt_dims_from_config(config);
+    tt_status status = tt_model_dims_check(&dims);
     if (!status) {
-        status = tt_variant_check(config);
+        status = check(config, &dims);
     }
     if (status) {
         return status;
     }
+    int64_t batch = tt_config_int(config, "train.batch");
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;
     out->layers = dims.layers;
