@@ -55,9 +55,7 @@ static tt_config *configure(const tt_params *params, const char *compute)
                                         "gates.grad_norm.max=100", "kernels.tune_seconds=0",
                                         "kernels.tile_m=128", "kernels.tile_n=256",
                                         "kernels.tile_k=256", "checkpoint.every_steps=0",
-                                        "train.validate_sequences=128", "sample.tokens=0",
-                                        /* bf16 with the instructions that there are */
-                                        "kernels.numerics=repeatable"};
+                                        "train.validate_sequences=128", "sample.tokens=0"};
     char changing[4][64];
     tt_config *config = NULL;
     snprintf(changing[0], sizeof *changing, "kernels.compute=%s", compute);

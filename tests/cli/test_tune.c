@@ -101,6 +101,21 @@ static const char *chosen_class(const json_t *root, bool *weaker)
     return json_string_value(json_object_get(numerics, "chosen"));
 }
 
+/* Not set, it is exact in f32, and lets in the instructions that there are for bf16. */
+static void test_default_class(void)
+{
+    static const char *const computes[] = {"f32", "bf16", "auto"};
+    char words[64];
+    for (int i = 0; i < 3; i++) {
+        snprintf(words, sizeof words, "-s kernels.compute=%s", computes[i]);
+        json_t *root = tune_json(words);
+        const json_t *numerics = json_object_get(root, "numerics");
+        assert_string_equal(json_string_value(json_object_get(numerics, "accepted")),
+                            i == 0 ? "exact" : "repeatable");
+        json_decref(root);
+    }
+}
+
 /* What accepts exact results alone gets no variant of another class, set or not; the records name
  * the class. */
 static void test_numerics(void **state)
@@ -113,7 +128,8 @@ static void test_numerics(void **state)
     char words[128];
     for (int i = 0; i < 3; i++) {
         bool weaker;
-        snprintf(words, sizeof words, "-s kernels.compute=%s", computes[i]);
+        snprintf(words, sizeof words, "-s kernels.numerics=exact -s kernels.compute=%s",
+                 computes[i]);
         json_t *root = tune_json(words);
         json_t *record = json_object_get(root, "f32_against_bf16");
         assert_string_equal(chosen_class(root, &weaker), "exact");
@@ -131,9 +147,12 @@ static void test_numerics(void **state)
         snprintf(words, sizeof words, "%s=%s", forced[i % 3], weak[i / 3]);
         expect_error(78, "is of class repeatable, and kernels.numerics accepts exact",
                      "tune tiny.yaml -s %s", words);
-        expect_error(78, "is of class repeatable, and kernels.numerics accepts exact",
-                     "run tiny.yaml --dry-run -s kernels.compute=bf16 -s %s", words);
+        expect_error(
+            78, "is of class repeatable, and kernels.numerics accepts exact",
+            "run tiny.yaml --dry-run -s kernels.compute=bf16 -s kernels.numerics=exact -s %s",
+            words);
     }
+    test_default_class();
     /* Attention of avx512_bf16 is exact: with other products nothing but the machine is in the way.
      */
     outcome o = run("tune tiny.yaml -s kernels.variant=avx512_bf16 "

@@ -77,7 +77,6 @@ tt_config *fixture_config(const fixture *f, const char *const *settings)
         "optim.warmup_steps=4",
         "checkpoint.every_steps=4",
         "kernels.tune_seconds=0",
-        "kernels.numerics=repeatable", /* bf16 with the instructions that there are */
         "run.threads=2",
     };
     tt_config *config = NULL;

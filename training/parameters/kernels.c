@@ -88,13 +88,14 @@ static const tt_param table[] = {
     {.key = "kernels.numerics",
      .type = TT_TYPE_ENUM,
      .unit = "",
-     .default_text = "exact",
+     .default_text = "auto",
      .choices = "exact|repeatable|fast",
+     .may_be_auto = true,
      .mutability = TT_MUTABLE_AT_RESUME,
      .owner = "kernels",
      .help = "weakest promise that a variant may make: exact (equal bits for every tile and number "
              "of threads), repeatable (from run to run; instructions for bf16 and libraries are of "
-             "this class), fast (none)"},
+             "this class), fast (none); auto: exact where kernels.compute is f32, else repeatable"},
     {.key = "kernels.tune_cache",
      .type = TT_TYPE_STRING,
      .unit = "",

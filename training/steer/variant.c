@@ -38,6 +38,12 @@ tt_variant_choice tt_variant_from(const tt_config *config)
 
 tt_numerics tt_numerics_from(const tt_config *config)
 {
+    if (tt_config_is_auto(config, "kernels.numerics")) {
+        const char *compute = "kernels.compute";
+        const bool f32 = !tt_config_is_auto(config, compute) &&
+                         strcmp(tt_config_string(config, compute), "f32") == 0;
+        return f32 ? TT_NUMERICS_EXACT : TT_NUMERICS_REPEATABLE;
+    }
     const char *name = tt_config_string(config, "kernels.numerics");
     return strcmp(name, "fast") == 0         ? TT_NUMERICS_FAST
            : strcmp(name, "repeatable") == 0 ? TT_NUMERICS_REPEATABLE
