@@ -34,7 +34,8 @@ void TT_BLOCKED(tt_product_finish)(const tt_product *product, int64_t i, int64_t
                                    int64_t columns, const float *sums, int64_t sums_row);
 
 #if !TT_TILES
-/* Products of few rows (gemv.c), with the same bits. */
+/* Products of few rows (gemv.c), at most so many, with the same bits. */
+#define TT_FEW_ROWS 4
 bool TT_BLOCKED(tt_gemv_suits)(const tt_product *product);
 void TT_BLOCKED(tt_gemv_run)(const tt_exec *exec, const tt_product *product, int threads);
 #endif
