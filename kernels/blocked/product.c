@@ -1,8 +1,9 @@
 /* One matrix product: blocks for the caches, of the context's tile, and parts for the threads.
  *
  * Loops from the outside in: parts of C whose operand A, packed, fits what a thread has for it
- * (chunks), then the five loops of BLIS with the tile's n, k and m. A chunk of A is packed once; a
- * panel of B when the first rows need it, just before it is used. */
+ * (chunks), then the five loops of BLIS with the tile's n, k and m. A block of A is packed when the
+ * first columns need it, a panel of B when the first rows do, just before it is used; where no
+ * others need it, the next one takes its place, which so stays in the caches. */
 #include <assert.h>
 #include <omp.h>
 
@@ -41,6 +42,8 @@ typedef struct tt_worker {
     tt_panel *packed_a, *packed_b;
     float *sums;              /* strips of TT_NR columns by chunk_rows; NULL: C holds them */
     tt_span rows, columns, k; /* of the current chunk */
+    bool a_once;              /* each block of A is for one block of columns only */
+    bool a_packed;            /* those of the chunk are there */
     tt_feed feed;             /* the next panels of B */
 } tt_worker;
 
@@ -49,21 +52,13 @@ static int64_t padded_k(int64_t k)
     return TT_PADDED(k, TT_KU);
 }
 
-/* The block of A of rows from i on and of k from p on, within the packed chunk. */
+/* The block of A of rows from i on and of k from p on. */
 static tt_panel *block_a(const tt_worker *w, int64_t i, int64_t p, int64_t k)
 {
     int64_t rows = tt_round_up(w->rows.end - w->rows.begin, TT_MR);
+    if (w->a_once)
+        return w->packed_a;
     return w->packed_a + (p - w->k.begin) * rows + (i - w->rows.begin) * padded_k(k);
-}
-
-static void pack_chunk(const tt_worker *w)
-{
-    for (int64_t p = w->k.begin; p < w->k.end; p += w->block.k) {
-        int64_t k = tt_min64(w->block.k, w->k.end - p);
-        TT_BLOCKED(tt_pack_a)
-        (block_a(w, w->rows.begin, p, k), w->rows.end - w->rows.begin, k,
-         tt_operand_at(w->product->a, w->rows.begin, p));
-    }
 }
 
 #if !TT_PANELS_BF16
@@ -192,17 +187,21 @@ static void run_strip(tt_worker *w, int64_t i, int64_t rows, int64_t j, int64_t 
         TT_BLOCKED(tt_product_finish)(product, i, rows, j, columns, c, c_row);
 }
 
-/* The blocks of C with columns [j, end), k from p on. The first rows bring B along. */
+/* The blocks of C with columns [j, end), k from p on. The first columns bring A along, the first
+ * rows B. */
 static void run_blocks(tt_worker *w, int64_t j, int64_t end, int64_t p, int64_t k)
 {
     const tt_product *product = w->product;
     bool in_place = product->ahead.panels != NULL && !product->ahead.bf16;
+    bool b_once = w->rows.end - w->rows.begin <= w->block.m;
     int64_t depth = padded_k(k), group = panels_at_once(product) * TT_NR;
     for (int64_t i = w->rows.begin; i < w->rows.end; i += w->block.m) {
         int64_t rows = tt_min64(w->block.m, w->rows.end - i);
-        const tt_panel *a = block_a(w, i, p, k);
+        tt_panel *a = block_a(w, i, p, k);
+        if (!w->a_packed)
+            TT_BLOCKED(tt_pack_a)(a, rows, k, tt_operand_at(product->a, i, p));
         for (int64_t s = j; s < end; s += TT_NR) {
-            tt_panel *b = w->packed_b + (s - j) * depth;
+            tt_panel *b = w->packed_b + (b_once ? (s - j) % group : s - j) * depth;
             if (i == w->rows.begin && (s - j) % group == 0) {
                 fetch_panels(w, p, k, s, tt_min64(s + group, end), b);
                 plan_feed(w, p, k, s + group, tt_min64(s + 2 * group, end),
@@ -225,6 +224,7 @@ static void run_chunk(tt_worker *w)
             run_blocks(w, j, end, p, k);
             p += w->block.k;
         } while (p < w->k.end);
+        w->a_packed = true;
     }
 }
 
@@ -237,15 +237,17 @@ static tt_span next_part(int64_t begin, int64_t end, int64_t most)
 static void run_worker(tt_worker *w, tt_span rows, tt_span columns)
 {
     int64_t all_k = w->product->k;
+    bool all_columns = w->chunk_columns >= columns.end - columns.begin;
+    bool kept = w->chunk_k >= all_k && !all_columns; /* A, for the next chunk of columns */
     for (int64_t i = rows.begin; i < rows.end; i += w->chunk_rows) {
         w->rows = next_part(i, rows.end, w->chunk_rows);
         for (int64_t j = columns.begin; j < columns.end; j += w->chunk_columns) {
             w->columns = next_part(j, columns.end, w->chunk_columns);
+            w->a_once = !kept && w->columns.end - j <= w->block.n;
             int64_t p = 0;
             do {
                 w->k = next_part(p, all_k, w->chunk_k);
-                if (j == columns.begin || w->chunk_k < all_k) /* else it is packed already */
-                    pack_chunk(w);
+                w->a_packed = kept && j > columns.begin;
                 run_chunk(w);
                 p += w->chunk_k;
             } while (p < all_k);
