@@ -90,7 +90,7 @@ static void plan_feed(tt_worker *w, int64_t p, int64_t k, int64_t j, int64_t end
     const tt_product *product = w->product;
     int64_t columns = tt_min64(end, product->columns) - j;
     w->feed = (tt_feed){0};
-    if (columns <= 0)
+    if (columns <= 0 || k <= 0)
         return;
     if (product->ahead.panels != NULL) {
         const char *panel = panel_ahead(product, p, j);
@@ -106,6 +106,20 @@ static void plan_feed(tt_worker *w, int64_t p, int64_t k, int64_t j, int64_t end
                             .lines = by_row ? k : columns};
     }
     w->feed.pace = w->feed.lines * ((w->feed.length + TT_LINE - 1) / TT_LINE) / micros + 1;
+}
+
+/* What follows the panels of B of columns [.., s) of [j, end) and of k from p on, in the time of
+ * `micros` microkernels for each: panels beside them, else the first of the next block of k. */
+static void plan_next(tt_worker *w, int64_t j, int64_t end, int64_t s, int64_t p, int64_t k,
+                      int64_t micros)
+{
+    const int64_t panels = panels_at_once(w->product), group = panels * TT_NR;
+    if (s >= end) {
+        s = j;
+        p += k;
+        k = tt_min64(w->block.k, w->product->k - p);
+    }
+    plan_feed(w, p, k, s, tt_min64(s + group, end), micros * panels);
 }
 
 /* Brings the panels of B of columns [j, end) and of k from p on into their place `to`. */
@@ -204,8 +218,7 @@ static void run_blocks(tt_worker *w, int64_t j, int64_t end, int64_t p, int64_t 
             tt_panel *b = w->packed_b + (b_once ? (s - j) % group : s - j) * depth;
             if (i == w->rows.begin && (s - j) % group == 0) {
                 fetch_panels(w, p, k, s, tt_min64(s + group, end), b);
-                plan_feed(w, p, k, s + group, tt_min64(s + 2 * group, end),
-                          tt_round_up(rows, TT_MR) / TT_MR * (group / TT_NR));
+                plan_next(w, j, end, s + group, p, k, tt_round_up(rows, TT_MR) / TT_MR);
             }
             run_strip(w, i, rows, s, p, k, a,
                       in_place ? (const tt_panel *)(const void *)panel_ahead(product, p, s) : b);
