@@ -56,7 +56,7 @@ static inline void tt_scores(const tt_panel *packed_a, const tt_panel *packed_b,
             if (j <= first + i + TT_MR - 1)
                 TT_BLOCKED(tt_micro)
     (tt_min64(TT_MR, rows - i), TT_NR, depth, packed_a + i * depth, packed_b + j * depth,
-     out + i * TT_BLOCK + j, TT_BLOCK, TT_ZERO_START);
+     out + i * TT_BLOCK + j, TT_BLOCK, TT_ZERO_START, &(tt_feed){0});
 }
 
 /* A block whose weights took the place of scores, as an operand. */

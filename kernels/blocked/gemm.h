@@ -137,16 +137,10 @@ TT_INLINE void TT_BLOCKED(tt_end)(void) {}
 
 /* c(rows x columns) = start + a b over k in order, for at most TT_MR x TT_NR. a is a packed panel.
  * b is a packed panel: TT_NR columns, of which `columns` count. k is a multiple of TT_KU. Of start
- * and c only what counts is touched; start may be c. */
-#if TT_TILES
-/* Meanwhile `feed` goes on at its pace. */
+ * and c only what counts is touched; start may be c. Meanwhile `feed` goes on at its pace. */
 void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                           const tt_panel *b, float *c, int64_t c_row, tt_start start,
                           tt_feed *feed);
-#else
-void TT_BLOCKED(tt_micro)(int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
-                          const tt_panel *b, float *c, int64_t c_row, tt_start start);
-#endif
 #if !TT_TILES
 /* The same with a row-major block: step s of row i, which holds TT_KU elements of k, is
  * a[i * TT_A_ROW + s]. */

@@ -148,20 +148,15 @@ static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_
             sums[r * sums_row + s] = s < columns ? tt_bf16_to_f32(c[r * product->columns + s]) : 0;
 }
 
-/* One microkernel, while what comes next is fetched: part of B, and the rows of C below (`more`).
- * That of AMX is too fast for all at once, and does it by itself. */
+/* One microkernel; where rows of C follow (`more`), they are fetched. That of AMX does so by
+ * itself.
+ */
 static void run_micro(tt_worker *w, int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                       const tt_panel *b, float *c, int64_t c_row, tt_start start, bool more)
 {
-#if TT_TILES
-    (void)more;
-    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start, &w->feed);
-#else
-    for (int64_t next = TT_MR; more && next < 2 * TT_MR; next++)
+    for (int64_t next = TT_MR; !TT_TILES && more && next < 2 * TT_MR; next++)
         __builtin_prefetch(c + next * c_row, 1, 3);
-    tt_feed_some(&w->feed, w->feed.pace);
-    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start);
-#endif
+    TT_BLOCKED(tt_micro)(rows, columns, k, a, b, c, c_row, start, &w->feed);
 }
 
 /* One strip of a block of C: rows x at most TT_NR columns, k from p on. The panel of B stays in L1
