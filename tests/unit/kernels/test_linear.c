@@ -294,6 +294,31 @@ static void test_same_bits(void **state)
     for_exact_settings(check_same);
 }
 
+/* Deeper than what is packed at a time, and wider than what is summed at a time: but not for each
+ * of several threads. */
+static void check_deep(const kt_setting *base, tt_op op)
+{
+    kt_setting setting = *base;
+    bool blocked = strncmp(base->variant, "blocked", 7) == 0;
+    if (op != TT_OP_LINEAR_FORWARD || base->dtype != TT_BF16 || !blocked)
+        return;
+    kt_case in = kt_make_with(op, (int64_t[5]){1020, 300, 3700}, &options[0], 3);
+    kt_case expected = kt_clone(&in);
+    setting.tile = (tt_tile){512, 512, 512};
+    setting.threads = 4;
+    kt_run(&expected, &setting);
+    setting.threads = 1;
+    expect_same(&in, &expected, &setting);
+    kt_clear(&in);
+    kt_clear(&expected);
+}
+
+static void test_deep(void **state)
+{
+    (void)state;
+    for_exact_settings(check_deep);
+}
+
 /* Rows of a batch have the bits that they have alone or in a smaller batch. */
 static void check_rows(const kt_setting *setting, tt_op op)
 {
@@ -538,10 +563,10 @@ int main(int argc, char **argv)
 {
     only = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_edge_sizes),     cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_batch_splits),
-        cmocka_unit_test(test_fused_gelu),     cmocka_unit_test(test_unaligned),
-        cmocka_unit_test(test_special_values),
+        cmocka_unit_test(test_edge_sizes),   cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_batch_splits), cmocka_unit_test(test_fused_gelu),
+        cmocka_unit_test(test_unaligned),    cmocka_unit_test(test_special_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
