@@ -124,6 +124,7 @@ typedef struct tt_packed_weights {
                                     they were packed last */
     const void *params;          /* whose weights they are; NULL: there are none */
     const tt_variant_info *variant[TT_PACKED_OPS]; /* that can read them; NULL: none does */
+    bool in_gradients;                             /* they lie in the place of the gradients */
 } tt_packed_weights;
 
 typedef enum tt_resident_kind {

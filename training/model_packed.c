@@ -121,13 +121,20 @@ tt_status tt_model_pack_for_decoding(tt_model *model, const void *params)
         return pack_all(model, params, model->plan.packed, 1);
     }
     /* Weights so small that whole panels are much longer stay as they are. */
-    return tt_model_packed_for_decoding(&model->dims, TT_BF16) <= gradients
-               ? pack_all(model, params, model->plan.gradients, 1)
-               : TT_OK;
+    if (tt_model_packed_for_decoding(&model->dims, TT_BF16) > gradients) {
+        return TT_OK;
+    }
+    model->packed.in_gradients = true;
+    return pack_all(model, params, model->plan.gradients, 1);
 }
 
 void tt_model_unpack_weights(tt_model *model)
 {
+    if (model->packed.in_gradients) { /* the gaps between gradients are zero: the norm reads them */
+        (void)tt_tensor_zero(model->context, model->memory + model->plan.gradients,
+                             (size_t)tt_model_param_count(&model->dims) * model->plan.element);
+        model->packed.in_gradients = false;
+    }
     model->packed.params = NULL;
     model->packed.variant[0] = model->packed.variant[1] = NULL;
 }

@@ -148,9 +148,7 @@ static void load_sums(const tt_product *product, int64_t i, int64_t rows, int64_
             sums[r * sums_row + s] = s < columns ? tt_bf16_to_f32(c[r * product->columns + s]) : 0;
 }
 
-/* One microkernel; where rows of C follow (`more`), they are fetched. That of AMX does so by
- * itself.
- */
+/* One microkernel; where rows of C follow (`more`), they are fetched (that of AMX does it). */
 static void run_micro(tt_worker *w, int64_t rows, int64_t columns, int64_t k, const tt_panel *a,
                       const tt_panel *b, float *c, int64_t c_row, tt_start start, bool more)
 {
